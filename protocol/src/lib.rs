@@ -1,1 +1,22 @@
-//! stub
+//! The protocol of Air-Executor: names, messages, codec, state machine, invariants and limits.
+//!
+//! Everything here is a value or a pure function. There is no clock, no randomness, no I/O and no
+//! NATS: times and identifiers come in as arguments. Start at [`job`] for the state machine of a
+//! job, at [`task`] for what a user publishes, at [`record`] for what a runner commits.
+
+pub mod codec;
+pub mod event;
+pub mod fate;
+pub mod invariants;
+pub mod job;
+pub mod lease;
+pub mod ledger;
+pub mod limits;
+pub mod names;
+pub mod record;
+pub mod spec;
+pub mod task;
+pub mod time;
+
+/// The version of messages and keys that this build writes; a newer one is refused, never guessed at.
+pub const VERSION: u8 = 1;

@@ -1,0 +1,342 @@
+//! Bytes to messages and back: JSON, or MessagePack where `Content-Type` says so.
+//!
+//! Reading is strict: a field that does not exist is refused with the nearest one that does, and a
+//! newer version than known is refused, never guessed at.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::VERSION;
+use crate::job::JobState;
+use crate::limits::TASK_BYTES_MAX;
+use crate::record::Record;
+use crate::spec::{SPEC_FIELDS, Spec, SpecRule, Wire};
+use crate::task::{TASK_FIELDS, Task, TaskRule, WORK_FIELDS};
+
+/// `Content-Type` of JSON.
+pub const JSON: &str = "application/json";
+/// `Content-Type` of MessagePack.
+pub const MSGPACK: &str = "application/msgpack";
+
+/// Bytes are no message. The text fits behind "failed to read it: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("the message is empty; publish a task such as {{\"run\":\"echo hi\"}}")]
+    Empty,
+    /// Too many bytes.
+    #[error(
+        "the message has {0} bytes, but {TASK_BYTES_MAX} are the most; hand large input over as a file or address"
+    )]
+    TooLarge(usize),
+    /// A codec that nobody knows.
+    #[error("`Content-Type` is `{0}`; use {JSON} or {MSGPACK}")]
+    ContentType(String),
+    /// Not of the codec.
+    #[error("it is no {codec}: {reason}")]
+    Syntax {
+        /// The codec.
+        codec: &'static str,
+        /// What its reader says.
+        reason: String,
+    },
+    /// Not an object.
+    #[error("it is {0}, not an object; publish a task such as {{\"run\":\"echo hi\"}}")]
+    NotAnObject(&'static str),
+    /// A field that does not exist.
+    #[error("unknown field `{field}`{}", hint(.nearest.as_ref()))]
+    UnknownField {
+        /// The field.
+        field: String,
+        /// The nearest one that exists.
+        nearest: Option<String>,
+    },
+    /// None or several of the fields of which one must be there.
+    #[error("give exactly one of `run` and `exec`{}", given(.0))]
+    Work(Vec<String>),
+    /// A field of the wrong type.
+    #[error("`{path}`: {reason}")]
+    Field {
+        /// Where.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A newer version.
+    #[error(
+        "its version `v` is {0}, but this version of Air-Executor knows only {VERSION}; update it"
+    )]
+    Version(String),
+    /// A rule of tasks is broken.
+    #[error(transparent)]
+    Task(#[from] TaskRule),
+    /// A rule of specs is broken.
+    #[error(transparent)]
+    Spec(#[from] SpecRule),
+}
+
+fn hint(nearest: Option<&String>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+fn given(fields: &[String]) -> String {
+    if fields.is_empty() {
+        return "; none is there".to_owned();
+    }
+    let names: Vec<_> = fields.iter().map(|name| format!("`{name}`")).collect();
+    format!("; there are {}", names.join(" and "))
+}
+
+/// Reads a task; `content_type` is the header of that name, if any.
+///
+/// # Errors
+/// What is wrong with it, where, and how to mend it.
+pub fn decode_task(content_type: Option<&str>, bytes: &[u8]) -> Result<Task, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    if bytes.len() > TASK_BYTES_MAX {
+        return Err(DecodeError::TooLarge(bytes.len()));
+    }
+    task_of(value(content_type, bytes)?)
+}
+
+/// Reads a task from a JSON value, by the same rules as from bytes.
+///
+/// # Errors
+/// What is wrong with it, where, and how to mend it.
+pub fn task_of(value: Value) -> Result<Task, DecodeError> {
+    let Value::Object(fields) = &value else {
+        return Err(DecodeError::NotAnObject(type_name(&value)));
+    };
+    check_version(&value)?;
+    check_fields(fields.keys(), TASK_FIELDS)?;
+    let work: Vec<_> = WORK_FIELDS
+        .iter()
+        .filter(|name| fields.contains_key(**name))
+        .map(|&name| name.to_owned())
+        .collect();
+    if work.len() != 1 {
+        return Err(DecodeError::Work(work));
+    }
+    let task: Task = typed(value)?;
+    task.check()?;
+    Ok(task)
+}
+
+/// Reads a spec.
+///
+/// # Errors
+/// What is wrong with it, where, and how to mend it.
+pub fn decode_spec(bytes: &[u8]) -> Result<Spec, DecodeError> {
+    let value = value(None, bytes)?;
+    let Value::Object(fields) = &value else {
+        return Err(DecodeError::NotAnObject(type_name(&value)));
+    };
+    check_version(&value)?;
+    check_fields(fields.keys(), SPEC_FIELDS)?;
+    let spec: Spec = typed(value)?;
+    spec.check()?;
+    Ok(spec)
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn decode_record(content_type: Option<&str>, bytes: &[u8]) -> Result<Record, DecodeError> {
+    let value = value(content_type, bytes)?;
+    check_version(&value)?;
+    typed(value)
+}
+
+/// Reads the state of a job.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn decode_state(bytes: &[u8]) -> Result<JobState, DecodeError> {
+    let value = value(None, bytes)?;
+    check_version(&value)?;
+    typed(value)
+}
+
+/// Writes a message in a codec.
+pub fn encode<T: Serialize>(wire: Wire, message: &T) -> Vec<u8> {
+    let bytes = match wire {
+        Wire::Json => serde_json::to_vec(message).ok(),
+        Wire::Msgpack => rmp_serde::to_vec_named(message).ok(),
+    };
+    debug_assert!(
+        bytes.is_some(),
+        "our messages have no map keys that are not text"
+    );
+    bytes.unwrap_or_default()
+}
+
+/// The `Content-Type` of a codec.
+pub fn content_type(wire: Wire) -> &'static str {
+    match wire {
+        Wire::Json => JSON,
+        Wire::Msgpack => MSGPACK,
+    }
+}
+
+fn value(content_type: Option<&str>, bytes: &[u8]) -> Result<Value, DecodeError> {
+    let name = content_type.unwrap_or(JSON);
+    match name.split(';').next().unwrap_or_default().trim() {
+        JSON | "" => serde_json::from_slice(bytes).map_err(|error| DecodeError::Syntax {
+            codec: "JSON",
+            reason: error.to_string(),
+        }),
+        MSGPACK => rmp_serde::from_slice(bytes).map_err(|error| DecodeError::Syntax {
+            codec: "MessagePack",
+            reason: error.to_string(),
+        }),
+        other => Err(DecodeError::ContentType(other.to_owned())),
+    }
+}
+
+fn typed<T: DeserializeOwned>(value: Value) -> Result<T, DecodeError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = match error.path().to_string() {
+            path if path == "." => "message".to_owned(),
+            path => path,
+        };
+        DecodeError::Field {
+            path,
+            reason: error.into_inner().to_string(),
+        }
+    })
+}
+
+fn check_version(value: &Value) -> Result<(), DecodeError> {
+    match value.get("v") {
+        None => Ok(()),
+        Some(version) if version.as_u64() == Some(u64::from(VERSION)) => Ok(()),
+        Some(version) => Err(DecodeError::Version(version.to_string())),
+    }
+}
+
+fn check_fields<'a>(
+    fields: impl Iterator<Item = &'a String>,
+    known: &[&str],
+) -> Result<(), DecodeError> {
+    for field in fields {
+        if !known.contains(&field.as_str()) {
+            let nearest = nearest(field, known).map(str::to_owned);
+            return Err(DecodeError::UnknownField {
+                field: field.clone(),
+                nearest,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The known word nearest to `word`, if any is near.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = |&known: &&'a str| (edits(word, known), known);
+    let (distance, best) = known.iter().map(|known| near(known)).min()?;
+    (distance <= 1 + word.len() / 3).then_some(best)
+}
+
+/// Insertions, deletions and replacements between two words.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replace = corner + usize::from(from != *to);
+            corner = row[j + 1];
+            row[j + 1] = replace.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        decode_task(None, text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_task_can_be_tiny() {
+        let task = decode_task(None, br#"{"run":"echo hi"}"#).unwrap();
+        assert_eq!(encode(Wire::Json, &task), br#"{"v":1,"run":"echo hi"}"#);
+    }
+
+    #[test]
+    fn both_codecs_carry_everything() {
+        let text = br#"{"v":1,"id":"a","exec":["x"],"needs":["b",{"task":"j/c","when":"done"}],"input":{"n":[1,null]},
+            "env":{"A":"b"},"timeout":"1h","retry":{"max":1},"not_before":"2026-01-31T08:00:00Z","labels":{"l":"m"}}"#;
+        let task = decode_task(None, text).unwrap();
+        let packed = encode(Wire::Msgpack, &task);
+        assert_eq!(decode_task(Some(MSGPACK), &packed).unwrap(), task);
+        assert_eq!(
+            decode_task(
+                Some("application/json; charset=utf-8"),
+                &encode(Wire::Json, &task)
+            )
+            .unwrap(),
+            task
+        );
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        assert!(error("").contains("empty"));
+        assert!(error("{").contains("no JSON"));
+        assert!(error("[1]").contains("a list"));
+        assert!(error("{}").contains("none is there"));
+        assert!(error(r#"{"run":"a","exec":["b"]}"#).contains("`run` and `exec`"));
+        assert!(error(r#"{"run":"a","time_out":1}"#).contains("did you mean `timeout`"));
+        assert!(error(r#"{"run":"a","zzzzzzzz":1}"#).ends_with("unknown field `zzzzzzzz`"));
+        assert!(error(r#"{"run":"a","id":"a b"}"#).contains("`id`"));
+        assert!(error(r#"{"run":"a","retry":{"max":"x"}}"#).contains("`retry.max`"));
+        assert!(error(r#"{"run":"a","retry":{"maxx":1}}"#).contains("maxx"));
+        assert!(error(r#"{"run":"a","v":2}"#).contains("update"));
+        assert!(error(&format!(r#"{{"run":"{}"}}"#, "x".repeat(TASK_BYTES_MAX))).contains("most"));
+        assert!(
+            decode_task(Some("text/plain"), b"x")
+                .unwrap_err()
+                .to_string()
+                .contains("text/plain")
+        );
+        assert!(
+            decode_task(Some(MSGPACK), b"\xc1")
+                .unwrap_err()
+                .to_string()
+                .contains("MessagePack")
+        );
+        assert!(
+            decode_spec(br#"{"pause":true}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("paused")
+        );
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!(edits("timeout", "time_out"), 1);
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(edits("needs", "needs"), 0);
+    }
+}

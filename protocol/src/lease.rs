@@ -1,0 +1,168 @@
+//! The lease: who works on a job, on which task, and how far.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::names::TaskId;
+use crate::time::{Span, Time};
+
+/// The right to work on a job, held by one runner (or one manager while it settles).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Lease {
+    /// Id of the runner; fresh for each claim.
+    pub runner: Uuid,
+    /// Id of the manager that claimed.
+    pub manager: String,
+    /// Backend that starts the runner.
+    pub backend: String,
+    /// Processes that the manager can see: machine and process-id namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
+    /// When the manager claimed.
+    pub claimed: Time,
+    /// When the lease was last renewed.
+    pub renewed: Time,
+    /// Time without renewal after which the lease may be taken over.
+    pub ttl: Span,
+    /// Time from claim to start after which a `starting` lease may be taken over.
+    pub start_within: Span,
+    /// How far the work is.
+    #[serde(flatten)]
+    pub phase: Phase,
+}
+
+/// How far the work under a lease is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "phase", rename_all = "lowercase")]
+pub enum Phase {
+    /// Claimed; the runner has not started, and nothing has run.
+    Starting {
+        /// The attempt.
+        target: Target,
+    },
+    /// The runner works.
+    Running(Running),
+    /// A user wants the runner to stop.
+    Stopping {
+        /// What it worked on.
+        #[serde(flatten)]
+        running: Running,
+        /// What the job becomes afterwards.
+        then: Ending,
+    },
+    /// A manager decides the fate of tasks without running them.
+    Settling {
+        /// What it decided.
+        decisions: Vec<Decision>,
+    },
+    /// The holder was judged dead; a manager settles its work.
+    Recovering {
+        /// The phase that was taken over.
+        from: Box<Phase>,
+        /// The manager that took over.
+        by: String,
+    },
+}
+
+/// Work of a runner that has started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Running {
+    /// The attempt.
+    pub target: Target,
+    /// Revision of the claim.
+    pub fence: u64,
+    /// When the runner started.
+    pub started: Time,
+    /// Host of the runner.
+    pub host: String,
+}
+
+/// One attempt of one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Target {
+    /// The task.
+    pub task: TaskId,
+    /// Stream sequence of its message.
+    pub seq: u64,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Stream sequence of the task's last record when it was picked, 0 for none. The attempt is
+    /// over iff the last record is another one.
+    pub expected: u64,
+}
+
+/// What a job becomes when its runner has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// `cancelling`.
+    Cancel,
+    /// `removing`.
+    Remove,
+}
+
+/// The fate of a task that is decided without running it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Decision {
+    /// The attempt that is decided.
+    pub target: Target,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What becomes of a task that does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    /// A need can no longer be met.
+    Skip {
+        /// Which.
+        reason: String,
+    },
+    /// The message is no valid task, or the task waits for itself in a circle.
+    Fail {
+        /// What is wrong, and how to mend it.
+        reason: String,
+    },
+    /// The runner could not be started too often: a failed attempt.
+    Unstartable {
+        /// What the backend said.
+        reason: String,
+    },
+    /// The task is not due yet.
+    Move {
+        /// When it is.
+        until: Time,
+    },
+}
+
+impl Phase {
+    /// The attempt that a runner works on, or worked on; none while a manager settles.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Starting { target } => Some(target),
+            Self::Running(running) | Self::Stopping { running, .. } => Some(&running.target),
+            Self::Settling { .. } => None,
+            Self::Recovering { from, .. } => from.target(),
+        }
+    }
+
+    /// The word that stands in JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::Running(_) => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Settling { .. } => "settling",
+            Self::Recovering { .. } => "recovering",
+        }
+    }
+}

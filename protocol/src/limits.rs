@@ -1,0 +1,74 @@
+//! Every limit of the system, in one place, with its unit in its name.
+//!
+//! `docs/protocol.md` lists them; a test keeps that list equal to this file.
+
+use std::time::Duration;
+
+/// Characters of a job's name.
+pub const JOB_NAME_CHARS_MAX: usize = 64;
+/// Characters of a task's id.
+pub const TASK_ID_CHARS_MAX: usize = 64;
+/// Bytes of one task message.
+pub const TASK_BYTES_MAX: usize = 512 * 1024;
+/// Tasks that one task may need.
+pub const TASK_NEEDS_MAX: usize = 1000;
+/// Labels of one task or job.
+pub const LABELS_MAX: usize = 64;
+/// Messages in one atomic batch: the server's default.
+pub const BATCH_MESSAGES_MAX: usize = 1000;
+/// Sub-tasks that one task may queue.
+pub const SUBTASKS_MAX: usize = 1_000_000;
+/// Bytes of the file in which a task lists its sub-tasks.
+pub const SUBTASKS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of a task's output (`AIR_OUTPUT`).
+pub const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of output kept in the record itself.
+pub const TAIL_BYTES: usize = 4 * 1024;
+/// Bytes of log kept for one attempt; the rest is counted and dropped.
+pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of one chunk of log.
+pub const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Characters of an error text in a record.
+pub const ERROR_CHARS_MAX: usize = 2000;
+/// Lost runners after which a task fails, whatever its retries.
+pub const LOSSES_MAX: u32 = 5;
+/// Failed starts after which the task gets a failed attempt.
+pub const FAILED_STARTS_MAX: u32 = 5;
+/// Other jobs that a job's state lists as its children.
+pub const CHILDREN_MAX: usize = 1000;
+/// Decisions that a manager settles under one lease.
+pub const DECISIONS_MAX: usize = 64;
+/// Time that a task may run, unless it says otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// Time between SIGTERM and SIGKILL.
+pub const KILL_GRACE: Duration = Duration::from_secs(10);
+/// Time without renewal after which a lease may be taken over.
+pub const LEASE_TTL_DEFAULT: Duration = Duration::from_secs(30);
+/// The shortest lease that a job may ask for.
+pub const LEASE_TTL_MIN: Duration = Duration::from_secs(3);
+/// Time that a process may take from claim to start.
+pub const START_WITHIN_PROCESS: Duration = Duration::from_secs(10);
+/// Time for which records are kept, unless the spec says otherwise.
+pub const KEEP_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest time for which records are kept.
+pub const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
+/// Age at which logs are dropped.
+pub const LOGS_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Age at which events are dropped.
+pub const EVENTS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// First delay of a retry.
+pub const BACKOFF_DEFAULT: Duration = Duration::from_secs(1);
+/// Longest delay of a retry.
+pub const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// Attempts after the first that a task gets.
+pub const RETRIES_DEFAULT: u32 = 3;
+/// Shortest delay of a task that asked to be run later (exit code 75).
+pub const LATER_MIN: Duration = Duration::from_secs(1);
+/// The shortest poll of a manager.
+pub const POLL_MIN: Duration = Duration::from_secs(1);
+/// The longest poll of a manager.
+pub const POLL_MAX: Duration = Duration::from_secs(60);
+/// The poll of a manager.
+pub const POLL_DEFAULT: Duration = Duration::from_secs(5);
+/// Time without a heartbeat after which a manager counts as gone.
+pub const HEARTBEAT_TTL: Duration = Duration::from_secs(3);
