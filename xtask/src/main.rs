@@ -1,2 +1,68 @@
-//! stub
-fn main() {}
+//! The developer commands: `cargo xtask <verb>`.
+//!
+//! One file per verb. This one only reads the command line and turns the result into an exit code. Nothing here is
+//! part of the product, and no crate of the product may depend on it. It is the first thing that a fresh clone
+//! compiles, so it stays with `clap`, `serde_json` and the standard library.
+
+mod ci;
+mod command;
+mod demo;
+mod error;
+mod test;
+mod tools;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Air-Executor")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install the outside programs that the other verbs use, and print their paths
+    Tools {
+        /// Which of them; all when none is named
+        #[arg(value_name = "NAME")]
+        names: Vec<tools::Tool>,
+    },
+    /// Build the binaries, find the tools, run all tests
+    Test {
+        /// Handed to `cargo test`, for example `-p air-protocol`
+        #[arg(
+            value_name = "ARGS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<String>,
+    },
+    /// Everything that a change must pass: format, lints, docs, licences, tests
+    Ci,
+    /// Start the whole system on this machine, in release mode
+    Demo {
+        /// Folder that keeps the state [default: target/demo]
+        path: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Tools { names } => tools::run(&names),
+        Verb::Test { args } => test::run(&args),
+        Verb::Ci => ci::run(),
+        Verb::Demo { path } => demo::run(path),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

