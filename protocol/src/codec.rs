@@ -165,13 +165,23 @@ pub fn decode_state(bytes: &[u8]) -> Result<JobState, DecodeError> {
 pub fn encode<T: Serialize>(wire: Wire, message: &T) -> Vec<u8> {
     let bytes = match wire {
         Wire::Json => serde_json::to_vec(message).ok(),
-        Wire::Msgpack => rmp_serde::to_vec_named(message).ok(),
+        Wire::Msgpack => to_msgpack(message),
     };
     debug_assert!(
         bytes.is_some(),
         "our messages have no map keys that are not text"
     );
     bytes.unwrap_or_default()
+}
+
+/// Maps with names, and ids as text as in JSON: what either codec writes is the same value.
+fn to_msgpack<T: Serialize>(message: &T) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut serializer = rmp_serde::Serializer::new(&mut bytes)
+        .with_struct_map()
+        .with_human_readable();
+    message.serialize(&mut serializer).ok()?;
+    Some(bytes)
 }
 
 /// The `Content-Type` of a codec.
@@ -248,7 +258,7 @@ fn type_name(value: &Value) -> &'static str {
 /// The known word nearest to `word`, if any is near.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = |&known: &&'a str| (edits(word, known), known);
-    let (distance, best) = known.iter().map(|known| near(known)).min()?;
+    let (distance, best) = known.iter().map(near).min()?;
     (distance <= 1 + word.len() / 3).then_some(best)
 }
 

@@ -44,6 +44,25 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every type, in the order in which they happen.
+    pub const ALL: [Self; 15] = [
+        Self::Claimed,
+        Self::Started,
+        Self::Committed,
+        Self::Released,
+        Self::Lost,
+        Self::Recovered,
+        Self::Retrying,
+        Self::Blocked,
+        Self::Skipped,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Completed,
+        Self::Failed,
+        Self::ManagerUp,
+        Self::ManagerDown,
+    ];
+
     /// The word in the subject and in the type.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -124,6 +143,12 @@ pub struct Event {
 }
 
 impl Event {
+    /// The type; none for one that this version does not know.
+    pub fn known_kind(&self) -> Option<Kind> {
+        let word = self.kind.strip_prefix("air.")?;
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// An event of `kind` at `time`; `fallback` is its id where there is no task.
     pub fn new(kind: Kind, data: Data, time: Time, fallback: Uuid) -> Self {
         let subject = match (&data.job, &data.task) {

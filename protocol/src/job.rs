@@ -15,6 +15,10 @@
 //! [`JobState::apply`] is the only way to change a state. It never looks at a clock: whoever calls
 //! it writes the result by compare-and-swap at the revision that it read.
 
+mod event;
+
+pub use event::{Change, Event, Invalid};
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -66,6 +70,7 @@ fn is_zero(number: &u32) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "status", rename_all = "lowercase")]
+#[allow(clippy::large_enum_variant, reason = "read and written whole")]
 pub enum JobStatus {
     /// Nobody works on the job; it has, or may have, tasks.
     Waiting,
@@ -109,129 +114,6 @@ impl JobStatus {
             Self::Removing => "removing",
         }
     }
-}
-
-/// Something that happens to a job.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// A live task was seen.
-    Work,
-    /// A manager claims the job.
-    Claim(Lease),
-    /// The runner starts.
-    Start {
-        /// The runner.
-        runner: Uuid,
-        /// Revision of the claim.
-        fence: u64,
-        /// Host of the runner.
-        host: String,
-    },
-    /// The holder of the lease lives.
-    Renew {
-        /// The holder.
-        runner: Uuid,
-    },
-    /// The holder gives the lease back.
-    Release {
-        /// The holder.
-        runner: Uuid,
-        /// Stream sequence of the last record that it saw, 0 for none.
-        record: u64,
-    },
-    /// The runner could not be started.
-    StartFailed {
-        /// The runner.
-        runner: Uuid,
-        /// No claim before this moment.
-        hold_until: Time,
-        /// Whether it counts: `refused`, not `unavailable`.
-        counts: bool,
-        /// Why.
-        reason: String,
-    },
-    /// A manager judged the holder dead.
-    TakeOver {
-        /// The holder.
-        runner: Uuid,
-        /// The manager.
-        by: String,
-    },
-    /// The work of a dead holder is settled.
-    Recovered {
-        /// The dead holder.
-        runner: Uuid,
-        /// Stream sequence of the last record that was seen, 0 for none.
-        record: u64,
-        /// No claim before this moment.
-        hold_until: Option<Time>,
-    },
-    /// Records were folded.
-    Fold(Ledger),
-    /// No live task, no schedule, no parked task.
-    Drained {
-        /// The queue was seen empty up to this stream sequence.
-        at: u64,
-    },
-    /// A task failed for good, and the policy is to stop.
-    Fail {
-        /// The task.
-        task: Option<TaskId>,
-    },
-    /// A user cancels or removes the job.
-    Stop(Ending),
-    /// The queue of a cancelled job was emptied.
-    Emptied {
-        /// Up to this stream sequence.
-        at: u64,
-    },
-    /// A user queued a task again, or the records hold no failure any more.
-    Retry,
-    /// A user lets a failed job go on without its failed tasks.
-    Resume,
-}
-
-impl Event {
-    /// A word for the event.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Work => "work",
-            Self::Claim(_) => "claim",
-            Self::Start { .. } => "start",
-            Self::Renew { .. } => "renew",
-            Self::Release { .. } => "release",
-            Self::StartFailed { .. } => "start-failed",
-            Self::TakeOver { .. } => "take-over",
-            Self::Recovered { .. } => "recovered",
-            Self::Fold(_) => "fold",
-            Self::Drained { .. } => "drained",
-            Self::Fail { .. } => "fail",
-            Self::Stop(Ending::Cancel) => "cancel",
-            Self::Stop(Ending::Remove) => "remove",
-            Self::Emptied { .. } => "emptied",
-            Self::Retry => "retry",
-            Self::Resume => "resume",
-        }
-    }
-}
-
-/// What an event does to a state.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change {
-    /// A new state, to be written.
-    To(Box<JobState>),
-    /// The event has happened already, or means nothing here.
-    NoOp,
-}
-
-/// An event that cannot happen in a state.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{event}` cannot happen while the job is {status}")]
-pub struct Invalid {
-    /// The event.
-    pub event: &'static str,
-    /// The status, with the phase of its lease.
-    pub status: String,
 }
 
 impl JobState {
@@ -361,6 +243,7 @@ impl JobState {
             JobStatus::Waiting if fresh => self.to(JobStatus::Working {
                 lease: lease.clone(),
             }),
+            JobStatus::Working { lease: ref held } if held.runner == lease.runner => Some(false),
             _ => None,
         }
     }
@@ -377,8 +260,7 @@ impl JobState {
                 };
                 lease.phase = Phase::Running(running);
                 lease.renewed = at;
-                self.failed_starts = 0;
-                self.start_error = None;
+                self.forget_failed_starts();
                 Some(true)
             }
             Phase::Running(_) => Some(false),
@@ -399,11 +281,15 @@ impl JobState {
 
     fn on_release(&mut self, runner: Uuid, record: u64) -> Option<bool> {
         let lease = self.held_by(runner)?;
+        let settled = lease.phase.gave_up_starting();
         let next = match lease.phase {
             Phase::Running(_) | Phase::Settling { .. } => JobStatus::Waiting,
             Phase::Stopping { then, .. } => after(then),
             Phase::Starting { .. } | Phase::Recovering { .. } => return None,
         };
+        if settled {
+            self.forget_failed_starts();
+        }
         self.last_record = self.last_record.max(record);
         self.to(next)
     }
@@ -457,8 +343,12 @@ impl JobState {
             _ => JobStatus::Waiting,
         };
         let zombie_until = at.after(lease.ttl.0);
+        let settled = from.gave_up_starting();
         if started {
-            self.zombie_until = Some(zombie_until);
+            self.zombie_until = self.zombie_until.max(Some(zombie_until));
+        }
+        if settled {
+            self.forget_failed_starts();
         }
         if starting {
             self.failed_starts += 1;
@@ -472,6 +362,12 @@ impl JobState {
     /// Keeps the later of two holds: one stays through every status until it has passed.
     fn hold(&mut self, until: Option<Time>) {
         self.hold_until = self.hold_until.max(until);
+    }
+
+    /// The next task, or the next attempt, begins with a clean slate.
+    fn forget_failed_starts(&mut self) {
+        self.failed_starts = 0;
+        self.start_error = None;
     }
 
     fn on_fold(&mut self, ledger: &Ledger) -> Option<bool> {
@@ -504,7 +400,7 @@ impl JobState {
 
     fn on_stop(&mut self, then: Ending) -> Option<bool> {
         match &mut self.status {
-            JobStatus::Working { lease } => match stopping(&lease.phase, then) {
+            JobStatus::Working { lease } => match lease.phase.stopping(then) {
                 Some(phase) if phase == lease.phase => Some(false),
                 Some(phase) => {
                     lease.phase = phase;
@@ -559,38 +455,6 @@ fn after(then: Ending) -> JobStatus {
     match then {
         Ending::Cancel => JobStatus::Cancelling,
         Ending::Remove => JobStatus::Removing,
-    }
-}
-
-/// The phase of a lease that a user wants stopped; none where it is simply dropped.
-fn stopping(phase: &Phase, then: Ending) -> Option<Phase> {
-    match phase {
-        Phase::Starting { .. } | Phase::Settling { .. } => None,
-        Phase::Running(running) => Some(Phase::Stopping {
-            running: running.clone(),
-            then,
-        }),
-        Phase::Stopping {
-            running,
-            then: before,
-        } => {
-            let then = if *before == Ending::Remove {
-                Ending::Remove
-            } else {
-                then
-            };
-            Some(Phase::Stopping {
-                running: running.clone(),
-                then,
-            })
-        }
-        Phase::Recovering { from, by } => {
-            let from = Box::new(stopping(from, then)?);
-            Some(Phase::Recovering {
-                from,
-                by: by.clone(),
-            })
-        }
     }
 }
 

@@ -155,6 +155,39 @@ impl Phase {
         }
     }
 
+    /// This phase once a user wants the holder to stop; none where the lease is simply dropped,
+    /// since nothing has run.
+    #[must_use]
+    pub fn stopping(&self, then: Ending) -> Option<Self> {
+        match self {
+            Self::Starting { .. } | Self::Settling { .. } => None,
+            Self::Running(running) => Some(Self::Stopping {
+                running: running.clone(),
+                then,
+            }),
+            Self::Stopping { running, then: old } => Some(Self::Stopping {
+                running: running.clone(),
+                then: if *old == Ending::Remove { *old } else { then },
+            }),
+            Self::Recovering { from, by } => Some(Self::Recovering {
+                from: Box::new(from.stopping(then)?),
+                by: by.clone(),
+            }),
+        }
+    }
+
+    /// Whether a task is settled whose runner could not be started: those starts are paid for.
+    pub fn gave_up_starting(&self) -> bool {
+        let paid = |one: &Decision| matches!(one.verdict, Verdict::Unstartable { .. });
+        match self {
+            Self::Settling { decisions } => decisions.iter().any(paid),
+            Self::Starting { .. }
+            | Self::Running(_)
+            | Self::Stopping { .. }
+            | Self::Recovering { .. } => false,
+        }
+    }
+
     /// The word that stands in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -119,7 +119,7 @@ impl Ledger {
         if record.previous == Some(Status::Failed) && record.after > self.forgiven {
             self.failing = self.failing.saturating_sub(1);
         }
-        if record.status == Status::Failed {
+        if record.status == Status::Failed && seq > self.forgiven {
             self.failing += 1;
         }
         self.counters.add(record);
