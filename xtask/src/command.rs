@@ -1,7 +1,7 @@
 //! Starts other programs and says plainly what failed. Knows nothing about which programs.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::error::{Error, Result};
@@ -33,26 +33,16 @@ fn set_by_cargo_run(name: &OsString) -> bool {
 /// Runs a program with our own stdout and stderr; anything but exit 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|cause| Error::Start {
-            command: shown.clone(),
-            cause,
-        })?;
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.map_err(not_started(command))?;
     succeeded(shown, status, String::new())
 }
 
 /// Runs a program silently and returns what it wrote to stdout; its stderr becomes part of the error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|cause| Error::Start {
-            command: shown.clone(),
-            cause,
-        })?;
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(not_started(command))?;
     succeeded(shown, output.status, last_lines(&output.stderr))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -60,23 +50,24 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 /// Runs a program and hands each line of its stdout to `look` as it comes; its stderr is ours.
 pub(crate) fn each_line(command: &mut Command, mut look: impl FnMut(&str)) -> Result<()> {
     let shown = show(command);
-    let failed_to_start = |cause| Error::Start {
-        command: shown.clone(),
-        cause,
-    };
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed_to_start)?;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(not_started(command))?;
     if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.map_err(failed_to_start)?;
+        // An end by error is an end: the exit status decides.
+        for line in BufReader::new(stdout)
+            .split(b'\n')
+            .map_while(io::Result::ok)
+        {
             look(&String::from_utf8_lossy(&line));
         }
     }
-    let status = child.wait().map_err(failed_to_start)?;
+    let status = child.wait().map_err(not_started(command))?;
     succeeded(shown, status, String::new())
+}
+
+fn not_started(command: &Command) -> impl FnOnce(io::Error) -> Error + use<> {
+    let command = name(command);
+    move |cause| Error::Start { command, cause }
 }
 
 fn succeeded(command: String, status: ExitStatus, output: String) -> Result<()> {
@@ -93,13 +84,23 @@ fn succeeded(command: String, status: ExitStatus, output: String) -> Result<()> 
 
 /// The command as a person would type it.
 fn show(command: &Command) -> String {
-    let program = std::path::Path::new(command.get_program());
-    let name = program.file_name().unwrap_or(program.as_os_str());
-    let words = std::iter::once(name).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
+    let args = command
+        .get_args()
+        .map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(name(command))
+        .chain(args)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// The program without its folder.
+fn name(command: &Command) -> String {
+    let program = std::path::Path::new(command.get_program());
+    program
+        .file_name()
+        .unwrap_or(program.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The end of a program's complaint; the start of a build log helps nobody.

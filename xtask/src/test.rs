@@ -5,12 +5,14 @@
 
 use std::fmt;
 use std::io::Write;
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::{command, tools, workspace};
 
 /// Runs all tests, or those that `args` (of `cargo test`) choose. The last line is the sum over all test binaries.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    let started = Instant::now();
     command::run(&mut command::cargo(
         "build --workspace --exclude xtask --bins",
     ))?;
@@ -28,6 +30,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         // A reader that has gone away (`| head`) must not fail the run.
         let _ = writeln!(std::io::stdout(), "{line}");
     });
+    println!(
+        "built and tested in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     println!("{sum}");
     done
 }

@@ -36,16 +36,14 @@ pub(super) fn into(tools: &Path, recipe: &Recipe) -> Result<PathBuf> {
     if program.is_file() {
         return Ok(program);
     }
-    let built = try_each_way(&folder.with_added_extension("partial"), recipe)?;
-    fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
-    fs::rename(&built, &program).map_err(Error::file(&program))?;
-    if let Some(partial) = built
-        .ancestors()
-        .find(|path| path.extension().is_some_and(|end| end == "partial"))
-    {
-        fs::remove_dir_all(partial).map_err(Error::file(partial))?;
-    }
-    Ok(program)
+    let partial = folder.with_added_extension("partial");
+    let moved = try_each_way(&partial, recipe).and_then(|built| {
+        fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        fs::rename(&built, &program).map_err(Error::file(&program))
+    });
+    // What is left over harms nobody: the next installation starts by removing it.
+    let _ = fs::remove_dir_all(&partial);
+    moved.map(|()| program)
 }
 
 fn try_each_way(partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
