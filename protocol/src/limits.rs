@@ -16,6 +16,8 @@ pub const TASK_NEEDS_MAX: usize = 1000;
 pub const LABELS_MAX: usize = 64;
 /// Messages in one atomic batch: the server's default.
 pub const BATCH_MESSAGES_MAX: usize = 1000;
+/// Bytes of the tasks in one atomic batch.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Sub-tasks that one task may queue.
 pub const SUBTASKS_MAX: usize = 1_000_000;
 /// Bytes of the file in which a task lists its sub-tasks.

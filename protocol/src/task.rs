@@ -118,27 +118,28 @@ impl Work {
             Self::Run(line) => line.lines().next().unwrap_or_default().to_owned(),
             Self::Exec(argv) => argv.join(" "),
             Self::Fanout(fanout) => {
-                format!("fan-out of {} tasks from {}", fanout.count, fanout.from)
+                format!(
+                    "page {} of {} of the sub-tasks of {}",
+                    fanout.page, fanout.pages, fanout.parent
+                )
             }
         }
     }
 }
 
-/// Where the rest of a fan-out lies.
+/// Where the rest of a fan-out lies: in blobs named `<run>.<page>`, each with one task in JSON a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Fanout {
-    /// Run that queued the tasks; also the name of the blob, which holds one task in JSON a line.
+    /// Run that queued the tasks.
     pub run: Uuid,
     /// `<job>/<task>` that queued the tasks.
     pub parent: String,
-    /// Bytes of the blob that are already queued.
-    pub offset: u64,
-    /// Tasks that are already queued.
-    pub from: u64,
-    /// Tasks in all.
-    pub count: u64,
+    /// The page to queue next, from 1; page 0 was queued with the parent's record.
+    pub page: u32,
+    /// Pages in all.
+    pub pages: u32,
 }
 
 /// A task that another one waits for; written `task`, `job/task` or `{"task": …, "when": …}`.

@@ -1,0 +1,162 @@
+//! Key-value buckets, as the streams that they are: leader reads, compare-and-swap, watches.
+
+use air_protocol::time::Time;
+use async_nats::jetstream::kv::Operation;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use crate::direct::Stored;
+use crate::publish::{Outgoing, Written};
+use crate::request::Error;
+use crate::Nats;
+
+/// What a key holds at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value; none when the key was deleted.
+    pub value: Option<Bytes>,
+    /// The revision: the sequence in the bucket's stream.
+    pub revision: u64,
+    /// When it was written.
+    pub time: Time,
+}
+
+/// What a compare-and-swap came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// Written, as this revision.
+    Won(u64),
+    /// The key is at another revision than expected.
+    Lost,
+}
+
+pub(crate) fn stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+pub(crate) fn subject(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+impl Entry {
+    fn from_stored(bucket: &str, stored: Stored) -> Self {
+        let deleted = matches!(stored.header("KV-Operation"), Some("DEL" | "PURGE"))
+            || stored.header("Nats-Marker-Reason").is_some();
+        let prefix = subject(bucket, "");
+        Self {
+            key: stored
+                .subject
+                .strip_prefix(&prefix)
+                .unwrap_or_default()
+                .to_owned(),
+            value: (!deleted).then_some(stored.payload),
+            revision: stored.seq,
+            time: stored.time,
+        }
+    }
+}
+
+impl Nats {
+    /// A key's entry, from the leader; none when the bucket never had the key.
+    pub(crate) async fn entry(&self, bucket: &str, key: &str) -> Result<Option<Entry>, Error> {
+        let stored = self
+            .get_last_leader(&stream(bucket), &subject(bucket, key))
+            .await?;
+        Ok(stored.map(|stored| Entry::from_stored(bucket, stored)))
+    }
+
+    /// Writes a key if it is at the revision `expected` (0: never written). A lost answer is settled by
+    /// reading whose value the key holds.
+    pub(crate) async fn swap(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Vec<u8>,
+        expected: u64,
+    ) -> Result<Swap, Error> {
+        let message = Outgoing::new(subject(bucket, key), air_protocol::spec::Wire::Json, value);
+        match self
+            .store_expecting(&message.clone().expecting(expected))
+            .await?
+        {
+            Written::At(revision) => Ok(Swap::Won(revision)),
+            Written::Superseded { unsure: false } => Ok(Swap::Lost),
+            Written::Superseded { unsure: true } => {
+                let entry = self.entry_surely(bucket, key).await?;
+                match entry {
+                    Some(Entry {
+                        value: Some(value),
+                        revision,
+                        ..
+                    }) if value == message.payload => Ok(Swap::Won(revision)),
+                    _ => Ok(Swap::Lost),
+                }
+            }
+        }
+    }
+
+    async fn entry_surely(&self, bucket: &str, key: &str) -> Result<Option<Entry>, Error> {
+        let mut backoff = crate::request::Backoff::new();
+        loop {
+            match self.entry(bucket, key).await {
+                Err(error) if error.is_passing() => backoff.wait().await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Removes every trace of a key, so that it was never there.
+    pub(crate) async fn erase(&self, bucket: &str, key: &str) -> Result<(), Error> {
+        let body = json!({ "filter": subject(bucket, key) });
+        self.api::<serde_json::Value>(&format!("STREAM.PURGE.{}", stream(bucket)), &body)
+            .await?;
+        Ok(())
+    }
+
+    /// The last sequence of a bucket's stream.
+    pub(crate) async fn bucket_revision(&self, bucket: &str) -> Result<u64, Error> {
+        let info = self.stream_info(&stream(bucket), None).await?;
+        Ok(info.state.last_seq)
+    }
+
+    /// Every key as it is, and from then on as it changes.
+    pub(crate) async fn watch_bucket(&self, bucket: &str) -> Result<Watch, Error> {
+        let store = self
+            .context
+            .get_key_value(bucket)
+            .await
+            .map_err(Error::closed)?;
+        let inner = store.watch_with_history(">").await.map_err(Error::closed)?;
+        Ok(Watch { inner })
+    }
+}
+
+/// The changes of a bucket. It may hang after a restart of the server: whoever watches also polls.
+pub struct Watch {
+    inner: async_nats::jetstream::kv::Watch,
+}
+
+impl Watch {
+    /// The next change.
+    ///
+    /// # Errors
+    /// [`Error`] when the watch is broken, and has to be made anew.
+    pub async fn next(&mut self) -> Result<Entry, Error> {
+        let entry = self
+            .inner
+            .next()
+            .await
+            .ok_or_else(|| Error::closed("the watch ended"))?;
+        let entry = entry.map_err(Error::closed)?;
+        let millis = u64::try_from(entry.created.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        Ok(Entry {
+            value: (entry.operation == Operation::Put).then_some(entry.value),
+            key: entry.key,
+            revision: entry.revision,
+            time: Time::from_millis(millis),
+        })
+    }
+}

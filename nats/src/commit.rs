@@ -1,0 +1,231 @@
+//! Committing: a record, alone or with the messages that must exist exactly if it does.
+
+use air_protocol::codec;
+use air_protocol::names::{JobName, TaskId, headers};
+use air_protocol::record::Record;
+use air_protocol::spec::Wire;
+use air_protocol::task::Task;
+use air_protocol::time::Time;
+use async_nats::HeaderMap;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::publish::{Outgoing, Written};
+use crate::queue::payload;
+use crate::request::{Backoff, WRONG_LAST_SEQUENCE, parse};
+use crate::{Error, Nats};
+
+/// A record and what goes with it.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The job.
+    pub job: JobName,
+    /// The record; its `after` is the sequence that must be the last of its subject.
+    pub record: Record,
+    /// Messages that exist exactly if the record does.
+    pub with: Vec<With>,
+    /// Codec in which all of it is written.
+    pub wire: Wire,
+}
+
+/// A message that goes with a record.
+#[derive(Debug, Clone)]
+pub enum With {
+    /// A task, queued at once.
+    Task(NewTask),
+    /// A task, brought back by NATS at a time.
+    Schedule(NewTask, Time),
+    /// A pending schedule of the record's own task is taken away.
+    Unschedule,
+}
+
+/// A task to be published.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// The job whose queue it joins.
+    pub job: JobName,
+    /// The task, with its id.
+    pub id: TaskId,
+    /// The task.
+    pub task: Task,
+    /// The attempt.
+    pub attempt: u32,
+    /// `<job>/<task>` that queued it.
+    pub parent: Option<String>,
+    /// Trace context.
+    pub traceparent: Option<String>,
+}
+
+/// What a commit came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// The record is stored, at this sequence.
+    At(u64),
+    /// Another record has ended the attempt.
+    Over,
+    /// The server does not take it, and never will; this is its text.
+    Refused(String),
+}
+
+#[derive(Debug, Deserialize)]
+struct BatchAck {
+    seq: u64,
+    #[serde(default)]
+    count: u64,
+}
+
+impl Nats {
+    /// Commits, again and again until the server accepts or refuses. Nothing else ever writes a record.
+    ///
+    /// # Errors
+    /// [`Error`] when the connection is closed, or the answer makes no sense.
+    pub async fn commit(&self, commit: &Commit) -> Result<Committed, Error> {
+        let record = self.record_message(commit);
+        let others: Vec<_> = commit
+            .with
+            .iter()
+            .filter_map(|with| self.with_message(commit.wire, with))
+            .collect();
+        let written = if others.is_empty() {
+            self.store_expecting(&record).await
+        } else {
+            self.store_batch(record, others).await
+        };
+        match written {
+            Ok(Written::At(seq)) => Ok(Committed::At(seq)),
+            Ok(Written::Superseded { unsure: false }) => Ok(Committed::Over),
+            Ok(Written::Superseded { unsure: true }) => self.whose(commit).await,
+            Err(Error::Api { code, text }) => Ok(Committed::Refused(format!("{text} ({code})"))),
+            Err(error @ Error::TooLarge) => Ok(Committed::Refused(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the last record is the one whose commit had no answer.
+    async fn whose(&self, commit: &Commit) -> Result<Committed, Error> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.last_record(&commit.job, &commit.record.task).await {
+                Ok(Some((seq, last))) if last == commit.record => return Ok(Committed::At(seq)),
+                Ok(_) => return Ok(Committed::Over),
+                Err(error) if error.is_passing() => backoff.wait().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn record_message(&self, commit: &Commit) -> Outgoing {
+        let subject = self.names.results(&commit.job, &commit.record.task);
+        let mut message = Outgoing::new(
+            subject,
+            commit.wire,
+            codec::encode(commit.wire, &commit.record),
+        );
+        if commit
+            .with
+            .iter()
+            .any(|with| matches!(with, With::Unschedule))
+        {
+            let schedule = self.names.schedule(&commit.job, &commit.record.task);
+            message.headers.insert("Nats-Scheduler", schedule);
+            message.headers.insert("Nats-Schedule-Next", "purge");
+        }
+        message.expecting(commit.record.after)
+    }
+
+    fn with_message(&self, wire: Wire, with: &With) -> Option<Outgoing> {
+        let (new, at) = match with {
+            With::Task(new) => (new, None),
+            With::Schedule(new, at) => (new, Some(at)),
+            With::Unschedule => return None,
+        };
+        let mut map = HeaderMap::new();
+        if wire == Wire::Msgpack {
+            map.insert(headers::CONTENT_TYPE, codec::content_type(wire));
+        }
+        if new.attempt > 1 {
+            map.insert(headers::ATTEMPT, new.attempt.to_string());
+        }
+        if let Some(parent) = &new.parent {
+            map.insert(headers::PARENT, parent.as_str());
+        }
+        if let Some(trace) = &new.traceparent {
+            map.insert(headers::TRACEPARENT, trace.as_str());
+        }
+        let target = self.names.tasks(&new.job);
+        let subject = match at {
+            None => target,
+            Some(at) => {
+                map.insert("Nats-Schedule", format!("@at {at}"));
+                map.insert("Nats-Schedule-Target", target);
+                self.names.schedule(&new.job, &new.id)
+            }
+        };
+        let mut task = new.task.clone();
+        task.id = Some(new.id.clone());
+        Some(Outgoing {
+            subject,
+            headers: map,
+            payload: payload(wire, &task),
+        })
+    }
+
+    async fn store_batch(&self, first: Outgoing, others: Vec<Outgoing>) -> Result<Written, Error> {
+        let mut backoff = Backoff::new();
+        let mut unsure = false;
+        loop {
+            match self.try_batch(&first, &others).await {
+                Ok(seq) => return Ok(Written::At(seq)),
+                Err(error) if error.code() == Some(WRONG_LAST_SEQUENCE) => {
+                    return Ok(Written::Superseded { unsure });
+                }
+                Err(error) if error.is_passing() => {
+                    unsure |= matches!(error, Error::Timeout | Error::NoResponders);
+                    tracing::debug!(subject = %first.subject, %error, "sending the batch again");
+                    backoff.wait().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One atomic batch. The server answers its first message (empty, or why it takes none) and its last.
+    /// Gives the sequence of the first message.
+    async fn try_batch(&self, first: &Outgoing, others: &[Outgoing]) -> Result<u64, Error> {
+        let id = Uuid::now_v7().simple().to_string();
+        let mark = |message: &Outgoing, number: usize| {
+            let mut marked = message.clone();
+            marked.headers.insert("Nats-Batch-Id", id.as_str());
+            marked
+                .headers
+                .insert("Nats-Batch-Sequence", number.to_string());
+            marked
+        };
+        let opening = mark(first, 1);
+        let reply = self
+            .client
+            .request_with_headers(opening.subject, opening.headers, opening.payload)
+            .await?;
+        if !reply.payload.is_empty() {
+            parse::<serde_json::Value>(&reply.payload)?;
+        }
+        let (last, middle) = others
+            .split_last()
+            .ok_or_else(|| Error::Answer("a batch of one".into()))?;
+        for (index, message) in middle.iter().enumerate() {
+            let message = mark(message, index + 2);
+            self.client
+                .publish_with_headers(message.subject, message.headers, message.payload)
+                .await
+                .map_err(Error::closed)?;
+        }
+        let mut closing = mark(last, others.len() + 1);
+        closing.headers.insert("Nats-Batch-Commit", "1");
+        let reply = self
+            .client
+            .request_with_headers(closing.subject, closing.headers, closing.payload)
+            .await?;
+        let ack: BatchAck = parse(&reply.payload)?;
+        Ok(ack.seq + 1 - ack.count.max(1))
+    }
+}

@@ -1,0 +1,228 @@
+//! Reading stored messages: from any replica (direct get), or from the leader.
+//!
+//! A replica may lag, and even a leader may be one that was deposed: what is read here chooses what
+//! to try, and never decides.
+
+use std::time::Duration;
+
+use air_protocol::names::headers;
+use air_protocol::time::Time;
+use async_nats::{HeaderMap, Message};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::request::NO_MESSAGE;
+use crate::{Error, Nats};
+
+/// Time for which a reply to a batch get is awaited.
+const REPLY_WITHIN: Duration = Duration::from_secs(5);
+/// Subjects that one `multi_last` may name.
+pub(crate) const SUBJECTS_MAX: usize = 512;
+
+/// A message as the stream holds it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its subject.
+    pub subject: String,
+    /// Its stream sequence.
+    pub seq: u64,
+    /// When it was stored.
+    pub time: Time,
+    /// Its payload.
+    pub payload: Bytes,
+    headers: HeaderMap,
+}
+
+impl Stored {
+    /// A header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// The codec of the payload.
+    pub fn content_type(&self) -> Option<&str> {
+        self.header(headers::CONTENT_TYPE)
+    }
+
+    /// The attempt that a task message is for.
+    pub fn attempt(&self) -> u32 {
+        self.header(headers::ATTEMPT)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(1)
+    }
+}
+
+/// The reply to a batch get.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The messages, in stream order.
+    pub messages: Vec<Stored>,
+    /// The last sequence that the reply has seen (`multi_last` only; none when nothing was found).
+    pub up_to: Option<u64>,
+    /// Messages that match and are not in the reply.
+    pub pending: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeaderGet {
+    message: LeaderMessage,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeaderMessage {
+    subject: String,
+    seq: u64,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    hdrs: String,
+    time: String,
+}
+
+impl Nats {
+    /// The message at `seq`, from any replica.
+    pub(crate) async fn get_seq(&self, stream: &str, seq: u64) -> Result<Option<Stored>, Error> {
+        let body = Bytes::from(json!({ "seq": seq }).to_string());
+        let reply = self
+            .client
+            .request(format!("$JS.API.DIRECT.GET.{stream}"), body)
+            .await?;
+        match reply.status.map(|status| status.as_u16()) {
+            Some(404) => Ok(None),
+            Some(code) => Err(Error::Answer(format!("direct get answers {code}"))),
+            None => stored(reply).map(Some),
+        }
+    }
+
+    /// The message at `seq`, from the leader.
+    pub(crate) async fn get_seq_leader(
+        &self,
+        stream: &str,
+        seq: u64,
+    ) -> Result<Option<Stored>, Error> {
+        self.get_leader(stream, &json!({ "seq": seq })).await
+    }
+
+    /// The last message of `subject`, from the leader.
+    pub(crate) async fn get_last_leader(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<Stored>, Error> {
+        self.get_leader(stream, &json!({ "last_by_subj": subject }))
+            .await
+    }
+
+    async fn get_leader(&self, stream: &str, body: &Value) -> Result<Option<Stored>, Error> {
+        match self
+            .api::<LeaderGet>(&format!("STREAM.MSG.GET.{stream}"), body)
+            .await
+        {
+            Ok(reply) => from_leader(reply.message).map(Some),
+            Err(error) if error.code() == Some(NO_MESSAGE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Up to `count` messages that match `subject`, from the sequence `from` on.
+    pub(crate) async fn get_next(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+        count: usize,
+    ) -> Result<Batch, Error> {
+        self.get_batch(
+            stream,
+            &json!({ "seq": from.max(1), "next_by_subj": subject, "batch": count }),
+        )
+        .await
+    }
+
+    /// The last message of each of `subjects`, which are at most [`SUBJECTS_MAX`].
+    pub(crate) async fn get_last(&self, stream: &str, subjects: &[String]) -> Result<Batch, Error> {
+        debug_assert!(subjects.len() <= SUBJECTS_MAX);
+        self.get_batch(stream, &json!({ "multi_last": subjects }))
+            .await
+    }
+
+    async fn get_batch(&self, stream: &str, body: &Value) -> Result<Batch, Error> {
+        let inbox = self.client.new_inbox();
+        let mut replies = self
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(Error::closed)?;
+        self.client
+            .publish_with_reply(
+                format!("$JS.API.DIRECT.GET.{stream}"),
+                inbox,
+                body.to_string().into(),
+            )
+            .await
+            .map_err(Error::closed)?;
+        let mut batch = Batch::default();
+        loop {
+            let next = tokio::time::timeout(REPLY_WITHIN, replies.next());
+            let message = next
+                .await
+                .map_err(|_| Error::Timeout)?
+                .ok_or(Error::Timeout)?;
+            match message.status.map(|status| status.as_u16()) {
+                None => batch.messages.push(stored(message)?),
+                Some(204) => {
+                    batch.up_to = number(&message, "Nats-UpTo-Sequence");
+                    batch.pending = number(&message, "Nats-Num-Pending").unwrap_or(0);
+                    return Ok(batch);
+                }
+                Some(404) => return Ok(batch),
+                Some(503) => return Err(Error::NoResponders),
+                Some(code) => return Err(Error::Answer(format!("direct get answers {code}"))),
+            }
+        }
+    }
+}
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
+}
+
+/// A reply to a direct get carries the stored message's own headers, and `Nats-*` about it.
+fn stored(message: Message) -> Result<Stored, Error> {
+    let headers = message.headers.unwrap_or_default();
+    let text = |name: &str| {
+        let value = headers
+            .get(name)
+            .ok_or_else(|| Error::Answer(format!("direct get has no {name}")))?;
+        Ok::<_, Error>(value.as_str().to_owned())
+    };
+    Ok(Stored {
+        subject: text("Nats-Subject")?,
+        seq: text("Nats-Sequence")?.parse().map_err(Error::answer)?,
+        time: text("Nats-Time-Stamp")?.parse().map_err(Error::answer)?,
+        payload: message.payload,
+        headers,
+    })
+}
+
+fn from_leader(message: LeaderMessage) -> Result<Stored, Error> {
+    let decode = |text: &str| BASE64.decode(text).map_err(Error::answer);
+    let mut headers = HeaderMap::new();
+    let raw = decode(&message.hdrs)?;
+    for line in String::from_utf8_lossy(&raw).lines().skip(1) {
+        if let Some((name, value)) = line.split_once(':') {
+            headers.append(name.trim(), value.trim());
+        }
+    }
+    Ok(Stored {
+        subject: message.subject,
+        seq: message.seq,
+        time: message.time.parse().map_err(Error::answer)?,
+        payload: decode(&message.data)?.into(),
+        headers,
+    })
+}

@@ -1,0 +1,98 @@
+//! Output of tasks, in chunks on `air.logs.<job>.<task>`.
+
+use std::collections::VecDeque;
+use std::future::IntoFuture as _;
+
+use air_protocol::names::{JobName, TaskId, headers};
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::PublishAckFuture;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::direct::Stored;
+use crate::{Error, Nats};
+
+/// Chunks that may be on their way at once.
+const WINDOW: usize = 16;
+
+/// Writes the output of one attempt.
+pub struct LogWriter {
+    nats: Nats,
+    subject: String,
+    headers: HeaderMap,
+    waiting: VecDeque<PublishAckFuture>,
+}
+
+impl LogWriter {
+    /// Stores a chunk; waits while too many are on their way.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not store a chunk.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+        while self.waiting.len() >= WINDOW {
+            self.one().await?;
+        }
+        let publish = self.nats.context.publish_with_headers(
+            self.subject.clone(),
+            self.headers.clone(),
+            chunk,
+        );
+        self.waiting
+            .push_back(publish.await.map_err(Error::closed)?);
+        Ok(())
+    }
+
+    /// Waits until every chunk is stored.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not store a chunk.
+    pub async fn finish(&mut self) -> Result<(), Error> {
+        while !self.waiting.is_empty() {
+            self.one().await?;
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self) -> Result<(), Error> {
+        match self.waiting.pop_front() {
+            Some(ack) => ack.into_future().await.map(drop).map_err(Error::closed),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Nats {
+    /// A writer for the output of one attempt.
+    pub fn log_writer(&self, job: &JobName, task: &TaskId, attempt: u32, run: Uuid) -> LogWriter {
+        let mut map = HeaderMap::new();
+        map.insert(headers::ATTEMPT, attempt.to_string());
+        map.insert(headers::RUNNER, run.to_string());
+        LogWriter {
+            subject: self.names.logs(job, task),
+            nats: self.clone(),
+            headers: map,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Up to `count` chunks from the sequence `from` on, of one task or of all tasks of a job.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn logs(
+        &self,
+        job: &JobName,
+        task: Option<&TaskId>,
+        from: u64,
+        count: usize,
+    ) -> Result<Vec<Stored>, Error> {
+        let subject = task.map_or_else(
+            || self.names.job_logs(job),
+            |task| self.names.logs(job, task),
+        );
+        Ok(self
+            .get_next(&self.names.logs_stream(), &subject, from, count)
+            .await?
+            .messages)
+    }
+}

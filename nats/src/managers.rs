@@ -1,0 +1,100 @@
+//! Heartbeats of managers, in the bucket `air-managers`: keys that vanish by themselves.
+
+use air_protocol::limits::HEARTBEAT_TTL;
+use air_protocol::time::Time;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::bucket::{self, Entry, Watch};
+use crate::publish::Outgoing;
+use crate::{Error, Nats};
+
+/// What a manager says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Version of the message.
+    pub v: u8,
+    /// The manager.
+    pub manager: String,
+    /// Its host.
+    pub host: String,
+    /// Its backends.
+    pub backends: Vec<String>,
+    /// Runners that it started and that live.
+    pub runners: usize,
+    /// Runners that it may have at once.
+    pub runners_max: usize,
+    /// When it started.
+    pub since: Time,
+    /// Version of the program.
+    pub version: String,
+}
+
+impl Nats {
+    /// Says that a manager lives; forgotten after [`HEARTBEAT_TTL`].
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn beat(&self, heartbeat: &Heartbeat) -> Result<u64, Error> {
+        let value = serde_json::to_vec(heartbeat).map_err(Error::answer)?;
+        let subject = bucket::subject(&self.names.managers_bucket(), &heartbeat.manager);
+        let mut message = Outgoing::new(subject, air_protocol::spec::Wire::Json, value);
+        message
+            .headers
+            .insert("Nats-TTL", format!("{}s", HEARTBEAT_TTL.as_secs()));
+        self.store(&message).await
+    }
+
+    /// Says that a manager is gone.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn forget_manager(&self, manager: &str) -> Result<(), Error> {
+        let subject = bucket::subject(&self.names.managers_bucket(), manager);
+        let mut message = Outgoing::new(subject, air_protocol::spec::Wire::Json, Vec::new());
+        message.headers.insert("KV-Operation", "DEL");
+        message.headers.insert("Nats-TTL", "60s");
+        self.store(&message).await.map(drop)
+    }
+
+    /// All managers as they are, and from then on as they come and go.
+    ///
+    /// # Errors
+    /// [`Error`] when the watch cannot be made.
+    pub async fn watch_managers(&self) -> Result<Watch, Error> {
+        self.watch_bucket(&self.names.managers_bucket()).await
+    }
+
+    /// The managers that live.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn managers(&self) -> Result<Vec<Heartbeat>, Error> {
+        let bucket = self.names.managers_bucket();
+        let all = self
+            .get_next_all(&bucket::stream(&bucket), &bucket::subject(&bucket, ">"))
+            .await?;
+        Ok(all
+            .iter()
+            .filter_map(|payload| serde_json::from_slice(payload).ok())
+            .collect())
+    }
+
+    async fn get_next_all(&self, stream: &str, subject: &str) -> Result<Vec<Bytes>, Error> {
+        let mut payloads = Vec::new();
+        let mut from = 1;
+        loop {
+            let batch = self.get_next(stream, subject, from, 256).await?;
+            let Some(last) = batch.messages.last() else {
+                return Ok(payloads);
+            };
+            from = last.seq + 1;
+            payloads.extend(batch.messages.into_iter().map(|stored| stored.payload));
+        }
+    }
+}
+
+/// The heartbeat in an entry; none when the manager is gone.
+pub fn heartbeat_of(entry: &Entry) -> Option<Heartbeat> {
+    serde_json::from_slice(entry.value.as_ref()?).ok()
+}

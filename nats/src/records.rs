@@ -1,0 +1,114 @@
+//! Records of tasks, on `air.results.<job>.<task>`.
+
+use std::collections::HashMap;
+
+use air_protocol::codec;
+use air_protocol::names::{JobName, TaskId};
+use air_protocol::record::Record;
+
+use crate::direct::{SUBJECTS_MAX, Stored};
+use crate::{Error, Nats};
+
+/// A record and its stream sequence.
+pub type At = (u64, Record);
+
+/// The last records of some tasks.
+#[derive(Debug, Default)]
+pub struct Lasts {
+    /// The records that were found.
+    pub records: HashMap<(JobName, TaskId), At>,
+    /// The last sequence that every part of the reply has seen; none when it cannot be told.
+    pub up_to: Option<u64>,
+}
+
+fn read(stored: &Stored) -> Option<At> {
+    match codec::decode_record(stored.content_type(), &stored.payload) {
+        Ok(record) => Some((stored.seq, record)),
+        Err(error) => {
+            tracing::error!(subject = %stored.subject, seq = stored.seq, %error, "a record cannot be read");
+            None
+        }
+    }
+}
+
+impl Nats {
+    /// Up to `count` records of a job after the sequence `after`, and whether more follow.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn records_after(
+        &self,
+        job: &JobName,
+        after: u64,
+        count: usize,
+    ) -> Result<(Vec<At>, bool), Error> {
+        let subject = self.names.job_results(job);
+        let batch = self
+            .get_next(&self.names.stream(), &subject, after + 1, count)
+            .await?;
+        Ok((
+            batch.messages.iter().filter_map(read).collect(),
+            batch.pending > 0,
+        ))
+    }
+
+    /// The last records of tasks, from any replica. `job` is one whose queue is looked at as well, so
+    /// that the reply tells how much of the stream it has seen.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn last_records(
+        &self,
+        job: &JobName,
+        tasks: &[(JobName, TaskId)],
+    ) -> Result<Lasts, Error> {
+        let mut lasts = Lasts {
+            records: HashMap::new(),
+            up_to: Some(u64::MAX),
+        };
+        for part in tasks.chunks(SUBJECTS_MAX - 1) {
+            let mut subjects: Vec<_> = part
+                .iter()
+                .map(|(job, task)| self.names.results(job, task))
+                .collect();
+            subjects.push(self.names.tasks(job));
+            subjects.sort_unstable();
+            subjects.dedup();
+            let batch = self.get_last(&self.names.stream(), &subjects).await?;
+            lasts.up_to = lasts.up_to.min(batch.up_to);
+            for stored in &batch.messages {
+                let job = self
+                    .names
+                    .job_token(&stored.subject)
+                    .and_then(|text| text.parse().ok());
+                let task = self
+                    .names
+                    .task_token(&stored.subject)
+                    .and_then(|text| text.parse().ok());
+                if let (Some(job), Some(task), Some(record)) = (job, task, read(stored)) {
+                    lasts.records.insert((job, task), record);
+                }
+            }
+        }
+        Ok(lasts)
+    }
+
+    /// The last record of a task, from the leader.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn last_record(&self, job: &JobName, task: &TaskId) -> Result<Option<At>, Error> {
+        let subject = self.names.results(job, task);
+        let stored = self.get_last_leader(&self.names.stream(), &subject).await?;
+        Ok(stored.as_ref().and_then(read))
+    }
+
+    /// The record at `seq`, from the leader.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn record_at(&self, seq: u64) -> Result<Option<Record>, Error> {
+        let stored = self.get_seq_leader(&self.names.stream(), seq).await?;
+        Ok(stored.as_ref().and_then(read).map(|(_, record)| record))
+    }
+}

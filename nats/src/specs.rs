@@ -1,0 +1,68 @@
+//! The specs of jobs, in the bucket `air-specs`: what users want.
+
+use air_protocol::codec;
+use air_protocol::names::JobName;
+use air_protocol::spec::{Spec, Wire};
+
+use crate::bucket::{Entry, Swap, Watch};
+use crate::{Error, Nats};
+
+/// What an entry says: a spec (the default where there is none), or why it is none.
+///
+/// # Errors
+/// What is wrong with the spec.
+pub fn spec_of(entry: Option<&Entry>) -> Result<Spec, String> {
+    match entry.and_then(|entry| entry.value.as_ref()) {
+        None => Ok(Spec::default()),
+        Some(value) => codec::decode_spec(value).map_err(|error| error.to_string()),
+    }
+}
+
+impl Nats {
+    /// The spec of a job and its revision (0: none).
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should; the inner error says what is wrong with the spec.
+    pub async fn spec(&self, job: &JobName) -> Result<(Result<Spec, String>, u64), Error> {
+        let entry = self.entry(&self.names.specs_bucket(), job.as_str()).await?;
+        Ok((
+            spec_of(entry.as_ref()),
+            entry.map_or(0, |entry| entry.revision),
+        ))
+    }
+
+    /// Writes the spec of a job if it is at the revision `expected`.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS refuses the write for good.
+    pub async fn write_spec(
+        &self,
+        job: &JobName,
+        spec: &Spec,
+        expected: u64,
+    ) -> Result<Swap, Error> {
+        self.swap(
+            &self.names.specs_bucket(),
+            job.as_str(),
+            codec::encode(Wire::Json, spec),
+            expected,
+        )
+        .await
+    }
+
+    /// Removes every trace of a job's spec.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn erase_spec(&self, job: &JobName) -> Result<(), Error> {
+        self.erase(&self.names.specs_bucket(), job.as_str()).await
+    }
+
+    /// All specs as they are, and from then on as they change.
+    ///
+    /// # Errors
+    /// [`Error`] when the watch cannot be made.
+    pub async fn watch_specs(&self) -> Result<Watch, Error> {
+        self.watch_bucket(&self.names.specs_bucket()).await
+    }
+}

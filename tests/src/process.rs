@@ -1,0 +1,65 @@
+//! Programs that a test starts, and ends by their process id.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+}
+
+impl Program {
+    /// Starts a program whose output goes where the test's goes.
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self { child: child.unwrap_or_else(|error| panic!("failed to start {command:?}: {error}")) }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, signal).expect("the program was started here and is not waited for yet");
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A binary of this workspace, which `cargo xtask test` has built.
+pub fn binary(name: &str) -> PathBuf {
+    let folder = match std::env::var_os("AIR_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let mut folder = std::env::current_exe().unwrap();
+            folder.pop();
+            folder.pop();
+            folder
+        }
+    };
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing; run the tests by `cargo xtask test`, which builds it", path.display());
+    path
+}

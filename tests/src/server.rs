@@ -1,0 +1,138 @@
+//! A real nats-server on a free port, with a store of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use air_nats::{Nats, Options};
+use tempfile::TempDir;
+
+use crate::process::Program;
+
+/// How a server is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServerOptions {
+    /// Extra lines of its configuration.
+    pub extra: &'static str,
+    /// Without JetStream.
+    pub plain: bool,
+}
+
+/// A running nats-server; killed when dropped, its store with it.
+#[derive(Debug)]
+pub struct Server {
+    program: Option<Program>,
+    folder: TempDir,
+    port: u16,
+}
+
+/// The server's program: `AIR_NATS_SERVER`, or `nats-server` on the PATH.
+fn executable() -> PathBuf {
+    std::env::var_os("AIR_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    pub fn start() -> Self {
+        Self::start_with(ServerOptions::default())
+    }
+
+    /// Starts a server with options.
+    pub fn start_with(options: ServerOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let jetstream = if options.plain {
+            String::new()
+        } else {
+            let store = folder.path().join("store");
+            format!(
+                "jetstream {{ store_dir: {:?}, max_file_store: 8GB, limits {{ batch {{ max_inflight_per_stream: 1000, max_inflight_total: 10000 }} }} }}\n",
+                store
+            )
+        };
+        let conf = format!("host: 127.0.0.1\n{jetstream}{}", options.extra);
+        std::fs::write(folder.path().join("nats.conf"), conf).unwrap();
+        let mut server = Self { program: None, folder, port: 0 };
+        server.launch("-1");
+        server
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its program.
+    pub fn program(&mut self) -> &mut Program {
+        self.program.as_mut().expect("the server runs")
+    }
+
+    /// Kills the server, as a crash would.
+    pub fn kill(&mut self) {
+        drop(self.program.take());
+    }
+
+    /// Starts the killed server on the same store and port.
+    pub fn restart(&mut self) {
+        self.kill();
+        let port = self.port.to_string();
+        self.launch(&port);
+    }
+
+    fn launch(&mut self, port: &str) {
+        let ports = self.folder.path().join("ports");
+        let _ = std::fs::remove_dir_all(&ports);
+        std::fs::create_dir(&ports).unwrap();
+        let mut command = Command::new(executable());
+        command
+            .arg("--config")
+            .arg(self.folder.path().join("nats.conf"))
+            .args(["--port", port, "--ports_file_dir"])
+            .arg(&ports)
+            .args(["--log"])
+            .arg(self.folder.path().join("log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let program = Program::start(&mut command);
+        self.port = read_port(&ports, self.folder.path());
+        self.program = Some(program);
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Nats {
+        Nats::connect(&self.options(), "test").await.expect("the server runs")
+    }
+
+    /// A connection to it, with streams and buckets made.
+    pub async fn connect_init(&self) -> Nats {
+        let nats = self.connect().await;
+        nats.init(1, true).await.expect("streams can be made");
+        nats
+    }
+
+    /// How to connect to it.
+    pub fn options(&self) -> Options {
+        Options { url: Some(self.url()), ..Options::default() }
+    }
+}
+
+/// The port in the file that the server writes once it listens.
+fn read_port(ports: &Path, folder: &Path) -> u16 {
+    let start = Instant::now();
+    loop {
+        let file = std::fs::read_dir(ports).unwrap().next();
+        let text = file.and_then(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+        let json = text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let url = json.as_ref().and_then(|json| json["nats"][0].as_str());
+        if let Some(port) = url.and_then(|url| url.rsplit(':').next()?.parse().ok()) {
+            return port;
+        }
+        let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(start.elapsed() < Duration::from_secs(30), "the server does not listen: {}", log());
+        std::thread::yield_now();
+    }
+}

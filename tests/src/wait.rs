@@ -1,0 +1,25 @@
+//! Waiting for a condition.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+/// Waits up to a minute until `look` gives `Ok`; panics with what it last saw instead.
+pub async fn wait_for<T, E: Debug>(what: &str, look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    wait_for_within(Duration::from_secs(60), what, look).await
+}
+
+/// Waits until `look` gives `Ok`; panics after `most` with what it last saw.
+pub async fn wait_for_within<T, E: Debug>(
+    most: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        match look().await {
+            Ok(value) => return value,
+            Err(seen) if start.elapsed() > most => panic!("no {what} within {most:?}; last seen: {seen:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
