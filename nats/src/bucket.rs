@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
+use crate::Nats;
 use crate::direct::Stored;
 use crate::publish::{Outgoing, Written};
 use crate::request::Error;
-use crate::Nats;
 
 /// What a key holds at one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) fn subject(bucket: &str, key: &str) -> String {
 }
 
 impl Entry {
-    fn from_stored(bucket: &str, stored: Stored) -> Self {
+    pub(crate) fn from_stored(bucket: &str, stored: Stored) -> Self {
         let deleted = matches!(stored.header("KV-Operation"), Some("DEL" | "PURGE"))
             || stored.header("Nats-Marker-Reason").is_some();
         let prefix = subject(bucket, "");
@@ -124,12 +124,20 @@ impl Nats {
 
     /// Every key as it is, and from then on as it changes.
     pub(crate) async fn watch_bucket(&self, bucket: &str) -> Result<Watch, Error> {
+        self.watch_keys(bucket, ">").await
+    }
+
+    /// The keys that match as they are, and from then on as they change.
+    pub(crate) async fn watch_keys(&self, bucket: &str, keys: &str) -> Result<Watch, Error> {
         let store = self
             .context
             .get_key_value(bucket)
             .await
             .map_err(Error::closed)?;
-        let inner = store.watch_with_history(">").await.map_err(Error::closed)?;
+        let inner = store
+            .watch_with_history(keys)
+            .await
+            .map_err(Error::closed)?;
         Ok(Watch { inner })
     }
 }

@@ -20,6 +20,7 @@ pub mod records;
 mod request;
 pub mod specs;
 pub mod topology;
+pub mod views;
 pub mod wakeups;
 
 use std::sync::Arc;

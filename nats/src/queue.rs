@@ -106,7 +106,7 @@ pub(crate) struct StreamInfo {
 pub(crate) struct StreamState {
     pub(crate) last_seq: u64,
     #[serde(default)]
-    subjects: Option<HashMap<String, u64>>,
+    pub(crate) subjects: Option<HashMap<String, u64>>,
 }
 
 impl Nats {

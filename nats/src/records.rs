@@ -21,7 +21,7 @@ pub struct Lasts {
     pub up_to: Option<u64>,
 }
 
-fn read(stored: &Stored) -> Option<At> {
+pub(crate) fn read(stored: &Stored) -> Option<At> {
     match codec::decode_record(stored.content_type(), &stored.payload) {
         Ok(record) => Some((stored.seq, record)),
         Err(error) => {
