@@ -51,7 +51,7 @@ pub struct JobState {
     /// Why the last start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_error: Option<String>,
-    /// Until this moment a runner that was judged dead may still try to commit.
+    /// Until this moment a runner or manager whose lease was taken may still try to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zombie_until: Option<Time>,
     /// When the state was last written.
@@ -193,7 +193,7 @@ impl JobState {
             Event::Fold(ledger) => next.on_fold(ledger),
             Event::Drained { at } => next.on_drained(*at),
             Event::Fail { task } => next.on_fail(task.clone()),
-            Event::Stop(then) => next.on_stop(*then),
+            Event::Stop(then) => next.on_stop(*then, at),
             Event::Emptied { at } => next.on_emptied(*at),
             Event::Retry => next.on_retry(),
             Event::Resume => next.on_resume(),
@@ -336,16 +336,16 @@ impl JobState {
         let Phase::Recovering { from, .. } = &lease.phase else {
             return None;
         };
-        let started = matches!(**from, Phase::Running(_) | Phase::Stopping { .. });
+        let zombie = from.may_commit();
         let starting = matches!(**from, Phase::Starting { .. });
         let next = match **from {
             Phase::Stopping { then, .. } => after(then),
             _ => JobStatus::Waiting,
         };
-        let zombie_until = at.after(lease.ttl.0);
+        let ttl = lease.ttl;
         let settled = from.gave_up_starting();
-        if started {
-            self.zombie_until = self.zombie_until.max(Some(zombie_until));
+        if zombie {
+            self.expect_zombie(at.after(ttl.0));
         }
         if settled {
             self.forget_failed_starts();
@@ -362,6 +362,11 @@ impl JobState {
     /// Keeps the later of two holds: one stays through every status until it has passed.
     fn hold(&mut self, until: Option<Time>) {
         self.hold_until = self.hold_until.max(until);
+    }
+
+    /// Notes that a holder whose lease was taken may still try to commit.
+    fn expect_zombie(&mut self, until: Time) {
+        self.zombie_until = self.zombie_until.max(Some(until));
     }
 
     /// The next task, or the next attempt, begins with a clean slate.
@@ -398,7 +403,7 @@ impl JobState {
         }
     }
 
-    fn on_stop(&mut self, then: Ending) -> Option<bool> {
+    fn on_stop(&mut self, then: Ending, at: Time) -> Option<bool> {
         match &mut self.status {
             JobStatus::Working { lease } => match lease.phase.stopping(then) {
                 Some(phase) if phase == lease.phase => Some(false),
@@ -406,7 +411,13 @@ impl JobState {
                     lease.phase = phase;
                     Some(true)
                 }
-                None => self.to(after(then)),
+                None => {
+                    if lease.phase.may_commit() {
+                        let until = at.after(lease.ttl.0);
+                        self.expect_zombie(until);
+                    }
+                    self.to(after(then))
+                }
             },
             JobStatus::Waiting
             | JobStatus::Completed { .. }

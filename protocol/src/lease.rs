@@ -176,6 +176,15 @@ impl Phase {
         }
     }
 
+    /// Whether the holder may be about to commit a record: all but one that never started.
+    pub fn may_commit(&self) -> bool {
+        match self {
+            Self::Starting { .. } => false,
+            Self::Running(_) | Self::Stopping { .. } | Self::Settling { .. } => true,
+            Self::Recovering { from, .. } => from.may_commit(),
+        }
+    }
+
     /// Whether a task is settled whose runner could not be started: those starts are paid for.
     pub fn gave_up_starting(&self) -> bool {
         let paid = |one: &Decision| matches!(one.verdict, Verdict::Unstartable { .. });

@@ -1,1 +1,73 @@
+//! The state machine of a job as tables and properties. Start at `every_event_in_every_state`.
 
+mod properties;
+mod samples;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::{Change, JobState};
+use crate::codec::{self, decode_state};
+use crate::spec::Wire;
+use samples::{NOW, events, states};
+
+/// A cell of the table: the target, `.` for nothing to do, `-` for invalid.
+fn cell(state: &JobState, event: &super::Event) -> String {
+    match state.apply(event, NOW) {
+        Ok(Change::To(next)) => samples::full_name(&next),
+        Ok(Change::NoOp) => ".".to_owned(),
+        Err(_) => "-".to_owned(),
+    }
+}
+
+#[test]
+fn every_event_in_every_state() {
+    let mut table = String::from("`.` nothing to do   `-` invalid\n");
+    for (name, state) in states() {
+        write!(table, "\n{name}\n").unwrap();
+        for (event, what) in events() {
+            let line = format!("    {event:<32} {}", cell(&state, &what));
+            writeln!(table, "{line}").unwrap();
+        }
+    }
+    insta::assert_snapshot!("states_by_events", table);
+}
+
+#[test]
+fn the_graph() {
+    let mut edges = BTreeSet::new();
+    for (_, state) in states() {
+        for (_, event) in events() {
+            if let Ok(Change::To(next)) = state.apply(&event, NOW)
+                && state.name() != next.name()
+            {
+                let (from, to) = (state.name(), next.name());
+                edges.insert(format!("{from} --{}--> {to}", event.as_str()));
+            }
+        }
+    }
+    let graph: Vec<_> = edges.into_iter().collect();
+    insta::assert_snapshot!("graph", graph.join("\n"));
+}
+
+#[test]
+fn every_state_survives_both_codecs() {
+    for (name, state) in states() {
+        let json = codec::encode(Wire::Json, &state);
+        let text = String::from_utf8_lossy(&json);
+        assert_eq!(decode_state(&json).as_ref(), Ok(&state), "{name}: {text}");
+        let packed = codec::encode(Wire::Msgpack, &state);
+        let value: serde_json::Value = rmp_serde::from_slice(&packed).unwrap();
+        let back: JobState = serde_json::from_value(value).unwrap();
+        assert_eq!(back, state, "{name}");
+    }
+}
+
+#[test]
+fn an_invalid_event_says_what_and_when() {
+    let (_, waiting) = states().swap_remove(0);
+    let (_, start) = events().swap_remove(3);
+    let error = waiting.apply(&start, NOW).unwrap_err();
+    let text = "`start` cannot happen while the job is waiting";
+    assert_eq!(error.to_string(), text);
+}

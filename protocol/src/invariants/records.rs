@@ -1,0 +1,178 @@
+//! I2 and I8: what the records of a job say of one another, and what the state says of them.
+
+use super::{History, Invariant, JobHistory, StoredRecord, Violation};
+use crate::job::JobStatus;
+use crate::ledger::Ledger;
+use crate::names::{JobName, TaskId};
+use crate::record::{Status, is_live};
+
+/// I2 one-commit. Each task's records form one chain: the first is attempt 1 after nothing, each
+/// names the one before it (`after`, `previous`) and takes the next number; only `reset` repeats the
+/// number that it resets, and only `reset` follows a final record.
+///
+/// It cannot judge the beginning of a chain that retention cut off (`purged_to`).
+pub fn one_commit(history: &History) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (name, job) in &history.jobs {
+        for (task, records) in job.by_task() {
+            let faults = chain_faults(&records, job.purged_to());
+            violations.extend(faults.into_iter().map(|(sequences, text)| {
+                let violation = Violation::new(Invariant::OneCommit, name, text);
+                violation.of(task).at(sequences)
+            }));
+        }
+    }
+    violations
+}
+
+type Fault = (Vec<u64>, String);
+
+fn chain_faults(records: &[&StoredRecord], purged_to: u64) -> Vec<Fault> {
+    let Some(first) = records.first() else {
+        return Vec::new();
+    };
+    let mut faults = beginning_fault(first, purged_to);
+    for pair in records.windows(2) {
+        let (before, stored) = (pair[0], pair[1]);
+        let (old, new) = (&before.record, &stored.record);
+        let mut tell = |text| faults.push((vec![before.seq, stored.seq], text));
+        if new.after != before.seq {
+            tell(format!("it follows {}, not {}", new.after, before.seq));
+        }
+        if new.previous != Some(old.status) {
+            let (said, is) = (new.previous, old.status.as_str());
+            let said = said.map_or("none", Status::as_str);
+            tell(format!("its `previous` is {said}, not {is}"));
+        }
+        let reset = new.status == Status::Reset;
+        let attempt = if reset { old.attempt } else { old.attempt + 1 };
+        if new.attempt != attempt {
+            let (status, is) = (new.status.as_str(), new.attempt);
+            tell(format!("the {status} attempt {is} should be {attempt}"));
+        }
+        if old.status.is_final() && !reset {
+            let (old, new) = (old.status.as_str(), new.status.as_str());
+            tell(format!("{new} follows the final record {old}"));
+        }
+    }
+    faults
+}
+
+/// What is wrong with the first record that is left of a task.
+fn beginning_fault(first: &StoredRecord, purged_to: u64) -> Vec<Fault> {
+    let record = &first.record;
+    let cut = record.after > 0 && record.after <= purged_to;
+    let fine = record.after == 0 && record.attempt == 1 && record.previous.is_none();
+    if cut || (fine && record.status != Status::Reset) {
+        return Vec::new();
+    }
+    let (status, attempt, after) = (record.status.as_str(), record.attempt, record.after);
+    let text = format!("the first record is {status}, attempt {attempt}, after {after}");
+    vec![(vec![first.seq], text)]
+}
+
+/// I8 true-counters. The counters equal a fresh fold over the same records, with those that retention
+/// purged; and once the job is quiet the fold reaches the last record, and the status fits: nothing
+/// open or live in a completed job, nothing live in a cancelled one, a failure in a failed one.
+///
+/// While the job is not quiet it judges only the records up to `accounted`, and none after a purge,
+/// since the purge and the state are two writes. Sub-jobs are not compared once the list is full.
+pub fn true_counters(history: &History) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (name, job) in &history.jobs {
+        let Some(state) = &job.state else {
+            continue;
+        };
+        if job.quiet || state.ledger.purged.is_none() {
+            violations.extend(counter_faults(name, job, &state.ledger));
+        }
+        if job.quiet {
+            violations.extend(status_fault(name, job, &state.status, &state.ledger));
+        }
+    }
+    violations
+}
+
+fn counter_faults(name: &JobName, job: &JobHistory, kept: &Ledger) -> Vec<Violation> {
+    let mut fresh = Ledger {
+        counters: kept.purged.unwrap_or_default(),
+        forgiven: kept.forgiven,
+        purged_to: kept.purged_to,
+        purged: kept.purged,
+        ..Ledger::default()
+    };
+    let seen = |stored: &&StoredRecord| job.quiet || stored.seq <= kept.accounted;
+    for stored in job.records.iter().filter(seen) {
+        fresh.fold(stored.seq, &stored.record);
+    }
+    let mut violations = Vec::new();
+    let mut tell = |text: String| {
+        let violation = Violation::new(Invariant::TrueCounters, name, text);
+        violations.push(violation.at([kept.accounted, fresh.accounted]));
+    };
+    let last_purged = kept.purged.is_some() && kept.accounted <= kept.purged_to;
+    if kept.accounted != fresh.accounted && !(last_purged && fresh.accounted < kept.accounted) {
+        let (is, last) = (kept.accounted, fresh.accounted);
+        tell(format!(
+            "records are counted up to {is}, but the last is {last}"
+        ));
+    }
+    if kept.counters != fresh.counters {
+        let (is, should) = (kept.counters, fresh.counters);
+        tell(format!(
+            "the counters are {is:?}, the records say {should:?}"
+        ));
+    }
+    if kept.failing != fresh.failing {
+        let (is, should) = (kept.failing, fresh.failing);
+        tell(format!("`failing` is {is}, the records say {should}"));
+    }
+    if !fresh.children.is_subset(&kept.children)
+        && kept.children.len() < crate::limits::CHILDREN_MAX
+    {
+        let missing: Vec<_> = fresh.children.difference(&kept.children).collect();
+        tell(format!("`children` lacks {missing:?}"));
+    }
+    violations
+}
+
+/// Why a quiet job should have another status.
+fn status_fault(
+    name: &JobName,
+    job: &JobHistory,
+    status: &JobStatus,
+    ledger: &Ledger,
+) -> Option<Violation> {
+    let tell = |text: String| Violation::new(Invariant::TrueCounters, name, text);
+    let word = status.as_str();
+    let live = || {
+        let is_live = |task: &TaskId, attempt| is_live(attempt, job.last(task));
+        let queued = job.queue.iter().find(|one| is_live(&one.task, one.attempt));
+        queued.map(|one| {
+            let text = format!("the job is {word}, but a live task is queued");
+            tell(text).of(&one.task).at([one.seq])
+        })
+    };
+    let scheduled = || {
+        let one = job.schedules.first()?;
+        let text = format!("the job is {word}, but a task is scheduled");
+        Some(tell(text).of(&one.task).at([one.seq]))
+    };
+    let counters = ledger.counters;
+    let open = counters.retrying + counters.reset + counters.parked;
+    match status {
+        JobStatus::Completed { .. } => live().or_else(scheduled).or_else(|| {
+            let text = format!("the job is completed, but {open} tasks are open");
+            (open > 0).then(|| tell(text))
+        }),
+        JobStatus::Cancelled { .. } => live(),
+        JobStatus::Failed { .. } => {
+            let text = "the job is failed, but no task is".to_owned();
+            (ledger.failing == 0).then(|| tell(text))
+        }
+        JobStatus::Waiting
+        | JobStatus::Working { .. }
+        | JobStatus::Cancelling
+        | JobStatus::Removing => None,
+    }
+}
