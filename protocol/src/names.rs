@@ -34,10 +34,11 @@ fn is_word(text: &str, chars_max: usize) -> bool {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $check:expr, $error:path) => {
+    ($(#[$doc:meta])* $name:ident, $pattern:literal, $check:expr, $error:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[cfg_attr(feature = "schema", schemars(extend("pattern" = $pattern)))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(#[cfg_attr(feature = "schema", schemars(with = "String"))] Box<str>);
 
@@ -86,6 +87,7 @@ macro_rules! name {
 name!(
     /// The name of a job: `[A-Za-z0-9_-]{1,64}`.
     JobName,
+    "^[A-Za-z0-9_-]{1,64}$",
     |text| is_word(text, JOB_NAME_CHARS_MAX),
     NameError::Job
 );
@@ -93,6 +95,7 @@ name!(
 name!(
     /// The id of a task: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`, or `_<sequence>` given by the system.
     TaskId,
+    "^([A-Za-z0-9][A-Za-z0-9_-]{0,63}|_[1-9][0-9]*)$",
     |text| is_word(text, TASK_ID_CHARS_MAX)
         && (!text.starts_with(['_', '-']) || system_sequence(text).is_some()),
     NameError::Task

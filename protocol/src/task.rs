@@ -22,6 +22,7 @@ use crate::time::{Span, Time};
 /// One unit of work. Only the work itself (`run`, `exec` or `fanout`) must be given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("unevaluatedProperties" = false)))]
 pub struct Task {
     /// Version of the message; 1 when absent.
     #[serde(default = "version")]
