@@ -52,6 +52,10 @@ fn waiting() {
         "exec(\"sleep 5\")",
     );
     tells_apart(tests_wait_for_conditions, "nats/tests/a.rs", bad, 2, "");
+    assert_eq!(
+        faults(tests_wait_for_conditions, "tests/src/wait.rs", bad),
+        []
+    );
     assert_eq!(faults(tests_wait_for_conditions, "nats/src/a.rs", bad), []);
 }
 
