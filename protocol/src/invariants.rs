@@ -50,13 +50,15 @@ pub struct JobHistory {
     /// Its records in stream order.
     pub records: Vec<StoredRecord>,
     /// Its queued messages in stream order.
-    pub queue: Vec<Queued>,
+    pub queue: Vec<TaskMessage>,
     /// Its pending schedules, without those of cron.
-    pub schedules: Vec<Scheduled>,
+    pub schedules: Vec<TaskMessage>,
     /// Its events in stream order. Events are best effort: one that is missing proves nothing.
     pub events: Vec<Event>,
     /// Tasks whose publish was acknowledged, as far as the caller knows them.
     pub acknowledged: Vec<TaskId>,
+    /// A user removed the job, so that anything of it may be gone.
+    pub removed: bool,
     /// Nobody has written to the job for longer than a poll, and managers are alive: then the state
     /// must have caught up with the records.
     pub quiet: bool,
@@ -75,9 +77,9 @@ pub struct StoredRecord {
     pub parent: Option<Parent>,
 }
 
-/// A message in the queue.
+/// A task's message, in the queue or in a schedule.
 #[derive(Debug, Clone)]
-pub struct Queued {
+pub struct TaskMessage {
     /// Its stream sequence.
     pub seq: u64,
     /// The task.
@@ -88,19 +90,6 @@ pub struct Queued {
     pub parent: Option<Parent>,
     /// The rest of a fan-out, where the task is one.
     pub fanout: Option<Fanout>,
-}
-
-/// A message that the server will put into the queue later.
-#[derive(Debug, Clone)]
-pub struct Scheduled {
-    /// Its stream sequence.
-    pub seq: u64,
-    /// The task.
-    pub task: TaskId,
-    /// The attempt (header `Air-Attempt`).
-    pub attempt: u32,
-    /// The task that queued this one.
-    pub parent: Option<Parent>,
 }
 
 /// Who queued a sub-task.

@@ -38,11 +38,10 @@ fn families(history: &History) -> BTreeMap<&Parent, Children<'_>> {
     for (name, job) in &history.jobs {
         let records = job.records.iter().filter(|stored| !is_fanout(stored));
         let records = records.map(|one| (&one.parent, &one.record.task, one.seq));
-        let queue = job.queue.iter().filter(|queued| queued.fanout.is_none());
-        let queue = queue.map(|one| (&one.parent, &one.task, one.seq));
-        let schedules = job.schedules.iter();
-        let schedules = schedules.map(|one| (&one.parent, &one.task, one.seq));
-        for (parent, task, seq) in records.chain(queue).chain(schedules) {
+        let messages = job.queue.iter().chain(&job.schedules);
+        let messages = messages.filter(|message| message.fanout.is_none());
+        let messages = messages.map(|one| (&one.parent, &one.task, one.seq));
+        for (parent, task, seq) in records.chain(messages) {
             let Some(parent) = parent else { continue };
             let children = families.entry(parent).or_default();
             let first = children.entry((name, task)).or_insert(seq);
@@ -60,8 +59,9 @@ fn is_fanout(stored: &StoredRecord) -> bool {
 
 /// The runs whose sub-tasks are not all queued yet.
 fn pending_fanouts(history: &History) -> BTreeSet<Uuid> {
-    let queues = history.jobs.values().flat_map(|job| &job.queue);
-    let fanouts = queues.filter_map(|queued| queued.fanout.as_ref());
+    let jobs = history.jobs.values();
+    let messages = jobs.flat_map(|job| job.queue.iter().chain(&job.schedules));
+    let fanouts = messages.filter_map(|message| message.fanout.as_ref());
     fanouts.map(|fanout| fanout.run).collect()
 }
 
@@ -70,8 +70,7 @@ fn orphans(history: &History, parent: &Parent, children: &Children<'_>) -> Optio
     let job = history.jobs.get(&parent.job)?;
     let mut records = job.records.iter().map(|stored| &stored.record);
     let known = records.clone().any(|record| record.task == parent.task);
-    let removed = job.state.is_none() && job.records.is_empty();
-    if removed || (!known && job.purged_to() > 0) {
+    if job.removed || (!known && job.purged_to() > 0) {
         return None;
     }
     let queued_by = records.any(|record| {
@@ -115,10 +114,7 @@ fn size_fault(
     let families = families.filter(|(parent, _)| parent.run.is_none_or(|other| other == run));
     let found: u64 = families.map(|(_, children)| children.len() as u64).sum();
     let read = |job: &JobName| history.jobs.contains_key(job);
-    let whole = |job: &super::JobHistory| {
-        let removed = job.state.is_none() && job.records.is_empty() && job.queue.is_empty();
-        job.parents_known && job.purged_to() == 0 && !removed
-    };
+    let whole = |job: &super::JobHistory| job.parents_known && job.purged_to() == 0 && !job.removed;
     let countable = record.jobs.iter().all(read) && history.jobs.values().all(whole);
     let missing = found < record.subtasks && countable && !pending.contains(&run);
     if found <= record.subtasks && !missing {

@@ -26,18 +26,19 @@ pub fn nothing_lost(history: &History) -> Vec<Violation> {
     violations
 }
 
-/// A job whose tasks may have gone with it. No key at all is a removed job, or one never worked on.
+/// A job whose tasks may have gone with it.
 fn stopped_by_user(job: &JobHistory) -> bool {
-    match job.state.as_ref().map(|state| &state.status) {
+    let stopping = match job.state.as_ref().map(|state| &state.status) {
         Some(JobStatus::Cancelling | JobStatus::Cancelled { .. } | JobStatus::Removing) => true,
         Some(
             JobStatus::Waiting
             | JobStatus::Working { .. }
             | JobStatus::Completed { .. }
             | JobStatus::Failed { .. },
-        ) => false,
-        None => job.records.is_empty() && job.queue.is_empty(),
-    }
+        )
+        | None => false,
+    };
+    stopping || job.removed
 }
 
 fn lost(name: &JobName, job: &JobHistory, task: &TaskId) -> Option<Violation> {
@@ -48,10 +49,8 @@ fn lost(name: &JobName, job: &JobHistory, task: &TaskId) -> Option<Violation> {
         None if job.purged_to() > 0 => return None,
         None => "the task".to_owned(),
     };
-    let queued = job.queue.iter().map(|one| (&one.task, one.attempt));
-    let scheduled = job.schedules.iter().map(|one| (&one.task, one.attempt));
-    let mut next = queued.chain(scheduled);
-    if next.any(|(other, attempt)| other == task && is_live(attempt, last)) {
+    let mut messages = job.queue.iter().chain(&job.schedules);
+    if messages.any(|one| one.task == *task && is_live(one.attempt, last)) {
         return None;
     }
     let text = format!("{waits} is neither queued nor scheduled");

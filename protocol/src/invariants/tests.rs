@@ -79,8 +79,8 @@ fn history(job_history: JobHistory) -> History {
     }
 }
 
-fn queued(seq: u64, name: &str, attempt: u32) -> Queued {
-    Queued {
+fn queued(seq: u64, name: &str, attempt: u32) -> TaskMessage {
+    TaskMessage {
         seq,
         task: task(name),
         attempt,
@@ -271,12 +271,7 @@ fn i3_nothing_lost() {
     good.state.as_mut().unwrap().status = JobStatus::Waiting;
     good.queue = vec![queued(41, "a", 2), queued(42, "e", 1)];
     good.records[1].record.attempt = 1;
-    good.schedules = vec![Scheduled {
-        seq: 43,
-        task: task("b"),
-        attempt: 1,
-        parent: None,
-    }];
+    good.schedules = vec![queued(43, "b", 1)];
     good.records.remove(1);
     good.state = Some(status(JobStatus::Waiting, &good.records));
     good.acknowledged = ["a", "b", "c", "d", "e"].map(task).into();
@@ -293,6 +288,9 @@ fn i3_nothing_lost() {
     breaks(|bad| bad.schedules.clear(), "demo/b: the task is neither");
     breaks(|bad| bad.acknowledged.push(task("f")), "demo/f: the task");
     good.queue.clear();
+    good.removed = true;
+    assert_holds(good.clone());
+    good.removed = false;
     good.state = Some(status(JobStatus::Cancelling, &good.records));
     assert_holds(good);
 }
@@ -359,7 +357,7 @@ fn family() -> History {
     let completed = JobStatus::Completed { drained: 99 };
     parent.state = Some(status(completed, &parent.records));
     let other = JobHistory {
-        queue: vec![Queued {
+        queue: vec![TaskMessage {
             parent: child_of(RUN),
             ..queued(12, "c", 1)
         }],
@@ -389,7 +387,7 @@ fn i5_whole_families() {
         |bad| {
             let seq = 13;
             let twin = task("d");
-            bad.queue.push(Queued {
+            bad.queue.push(TaskMessage {
                 seq,
                 task: twin,
                 ..bad.queue[0].clone()
@@ -419,11 +417,14 @@ fn i5_a_pending_fan_out_holds_the_rest() {
     };
     let demo = history.jobs.get_mut(&job()).unwrap();
     demo.state.as_mut().unwrap().status = JobStatus::Waiting;
-    demo.queue.push(Queued {
+    demo.queue.push(TaskMessage {
         parent: child_of(RUN),
         fanout: Some(fanout),
         ..queued(30, "_30", 1)
     });
+    assert_eq!(check_all(&history), []);
+    let demo = history.jobs.get_mut(&job()).unwrap();
+    demo.schedules = std::mem::take(&mut demo.queue);
     assert_eq!(check_all(&history), []);
 }
 
