@@ -1,7 +1,31 @@
-//! Managers decide which tasks run next, and start their runners.
+//! Managers decide which tasks of Air-Executor run next, and start their runners.
+//!
+//! Any number of equal replicas run side by side; none knows anything that NATS does not. Start at
+//! [`decide`] for what a manager does next for one job, a pure function; [`backlog`], [`agenda`],
+//! [`leases`] and [`circle`] are pure as well. `control` is the loop around them, `advance` one look
+//! at one job, and each longer act has a file of its own: `settle`, `recover`, `empty`, `remove`.
+
+mod advance;
+pub mod agenda;
+mod backend;
+pub mod backlog;
+pub mod circle;
+mod control;
+pub mod decide;
+mod empty;
+mod feeds;
+pub mod leases;
+mod recover;
+mod remove;
+mod settle;
+mod shared;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use air_protocol::limits::{POLL_DEFAULT, POLL_MAX, POLL_MIN};
+use air_protocol::names::JobName;
+use air_protocol::time::Span;
 
 /// How a manager is run.
 #[derive(Debug, Clone)]
@@ -12,28 +36,92 @@ pub struct Options {
     pub id: Option<String>,
     /// Runners that it may have at once.
     pub runners_max: usize,
-    /// Time between two looks at everything.
+    /// Time between two looks at everything, 1 s to 60 s.
     pub poll: Duration,
     /// The program `air-runner`.
     pub runner: PathBuf,
     /// On shutdown, wait for the runners instead of leaving them running.
     pub drain: bool,
+    /// The server's `sync_interval`: consumed messages are deleted only when their records are synced.
+    /// Zero where the server syncs always.
+    pub sync_interval: Duration,
 }
 
-/// The manager cannot go on.
+impl Options {
+    /// Options with the defaults: twice as many runners as cores, and the poll of 5 s.
+    pub fn new(nats: air_nats::Options, runner: PathBuf) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            nats,
+            id: None,
+            runners_max: 2 * cores,
+            poll: POLL_DEFAULT,
+            runner,
+            drain: false,
+            sync_interval: Duration::from_secs(120),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.runners_max == 0 {
+            return Err(Error::NoRunners);
+        }
+        if self.poll < POLL_MIN || self.poll > POLL_MAX {
+            return Err(Error::Poll(Span(self.poll)));
+        }
+        match &self.id {
+            Some(id) if id.parse::<JobName>().is_err() => Err(Error::Id(id.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The manager cannot start, or not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] air_nats::ConnectError),
+    /// A request that must work did not.
+    #[error("{0}")]
+    Nats(#[from] air_nats::Error),
+    /// The streams are missing.
+    #[error("{0} is missing; make it with `airx init`")]
+    Missing(String),
+    /// The streams cannot be looked at.
+    #[error(transparent)]
+    Topology(#[from] air_nats::topology::TopologyError),
+    /// The system does not tell about children.
+    #[error("failed to watch the runners' processes: {0}")]
+    Children(#[from] std::io::Error),
+    /// No place for a runner.
+    #[error("--max-runners is 0, but 1 is the least")]
+    NoRunners,
+    /// A poll that is too short or too long.
+    #[error("--poll is {0}, but must be from {min} to {max}", min = Span(POLL_MIN), max = Span(POLL_MAX))]
+    Poll(Span),
+    /// An id that is none.
+    #[error("`{0}` is no id of a manager; use 1 to 64 of the characters A-Z a-z 0-9 _ -")]
+    Id(String),
 }
 
-/// Runs a manager until `shutdown` is ready.
+/// Runs a manager until `shutdown` is ready. It owns all children of this process: whoever calls
+/// this has no other children.
 ///
 /// # Errors
 /// [`Error`] when it cannot start.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let _ = options;
-    shutdown.await;
-    Ok(())
+    options.check()?;
+    let nats = air_nats::Nats::connect(&options.nats, "air-manager").await?;
+    let missing =
+        |found: &air_nats::topology::Found| found.outcome == air_nats::topology::Outcome::Missing;
+    let found = nats.init(1, false).await?;
+    // The consumer is the managers' own: it lives in memory, and is made anew where it is missing.
+    if let Some(found) = found
+        .iter()
+        .find(|found| missing(found) && !found.name.contains('>'))
+    {
+        return Err(Error::Missing(found.name.clone()));
+    }
+    control::run(nats, options, shutdown).await
 }

@@ -64,6 +64,11 @@ impl Nats {
         self.client.server_info().version
     }
 
+    /// Bytes that one message may have, as the server says. A larger one closes the connection.
+    pub fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
     /// Sends everything that was published without waiting for an answer.
     pub async fn flush(&self) {
         if let Err(error) = self.client.flush().await {

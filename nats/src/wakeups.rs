@@ -56,11 +56,11 @@ impl Nats {
 }
 
 impl Wakeups {
-    /// Pulls up to `max` wake-ups for a second; each gives the job's part of the subject, which need not be a name.
+    /// Pulls up to `max` wake-ups for a second.
     ///
     /// # Errors
     /// [`Error`] when the consumer is gone and has to be made anew.
-    pub async fn pull(&self, max: usize, mut on: impl FnMut(&str)) -> Result<(), Error> {
+    pub async fn pull(&self, max: usize) -> Result<Pull, Error> {
         let max = max.clamp(1, PULL_MAX);
         let batch = self
             .consumer
@@ -68,13 +68,32 @@ impl Wakeups {
             .max_messages(max)
             .expires(PULL_EXPIRES)
             .messages();
-        let mut messages = batch.await.map_err(Error::closed)?;
-        while let Some(message) = messages.next().await {
+        let messages = Box::pin(batch.await.map_err(Error::closed)?);
+        Ok(Pull {
+            messages,
+            nats: self.nats.clone(),
+        })
+    }
+}
+
+/// Wake-ups of one pull.
+pub struct Pull {
+    messages: std::pin::Pin<Box<pull::Batch>>,
+    nats: Nats,
+}
+
+impl Pull {
+    /// The job's part of the next subject, which need not be a name; none when the pull is over.
+    ///
+    /// # Errors
+    /// [`Error`] when the consumer is gone and has to be made anew.
+    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+        while let Some(message) = self.messages.next().await {
             let message = message.map_err(Error::closed)?;
             if let Some(job) = self.nats.names.job_token(&message.subject) {
-                on(job);
+                return Ok(Some(job.to_owned()));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }

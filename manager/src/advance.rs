@@ -1,0 +1,369 @@
+//! One look at one job: reads what [`decide`] asks for, does what it says, until there is nothing to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use air_nats::Error as NatsError;
+use air_nats::jobs::{Key, Swap};
+use air_protocol::event::{Data, Kind};
+use air_protocol::job::{Event, Invalid, JobState, JobStatus};
+use air_protocol::names::JobName;
+use air_protocol::spec::Spec;
+use uuid::Uuid;
+
+use crate::backend::{Order, SpawnError};
+use crate::backlog::{Backlog, Context, Pick, Ready};
+use crate::decide::{Folded, Pending, Rest, Step, View, decide, then};
+use crate::shared::{Shared, now};
+use crate::{empty, remove, settle};
+
+/// Messages read from a queue at once.
+const PAGE: usize = 64;
+/// Records read at once.
+const RECORDS: usize = 256;
+/// Steps of one look; more than a job ever needs.
+const STEPS_MAX: usize = 200;
+/// Delay after the first failed start; doubled for each further one.
+const HOLD_FIRST: Duration = Duration::from_millis(500);
+/// Longest delay after a failed start.
+const HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// A look at a job failed; the job is looked at again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// NATS.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    /// The state machine refused what was decided.
+    #[error("{0}: a bug")]
+    Bug(#[from] Invalid),
+    /// The replies are older than what the key names.
+    #[error("replies lag behind the job's key")]
+    Lagging,
+    /// There is no end to it.
+    #[error("too many steps in one look")]
+    Endless,
+}
+
+/// How a look at a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A runner was started.
+    Started,
+    /// There is nothing to do, for now.
+    Rest(Rest),
+    /// There is a task to run, and no place for a runner.
+    Full,
+}
+
+/// One look at one job.
+pub(crate) struct Look<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) job: &'a JobName,
+    pub(crate) backlog: &'a mut Backlog,
+    key: Key,
+    folded: Option<Folded>,
+    pick: Option<Pick>,
+    pending: Option<Pending>,
+    foreign_asked: bool,
+}
+
+/// Looks at a job, from the key as the watch knows it, or else from the leader.
+pub(crate) async fn advance(
+    shared: &Arc<Shared>,
+    job: &JobName,
+    key: Option<Key>,
+    backlog: &mut Backlog,
+) -> Result<Outcome, Failed> {
+    let key = match key {
+        Some(key) => key,
+        None => shared.nats.job(job).await?,
+    };
+    let mut look = Look {
+        shared,
+        job,
+        backlog,
+        key,
+        folded: None,
+        pick: None,
+        pending: None,
+        foreign_asked: false,
+    };
+    let outcome = look.run().await;
+    look.delete_leftovers().await?;
+    outcome
+}
+
+impl Look<'_> {
+    async fn run(&mut self) -> Result<Outcome, Failed> {
+        for _ in 0..STEPS_MAX {
+            let spec = self.shared.spec(self.job);
+            let view = View {
+                now: now(),
+                key: &self.key,
+                spec: &spec,
+                folded: self.folded.as_ref(),
+                pick: self.pick.as_ref(),
+                pending: self.pending,
+                runner: Uuid::now_v7(),
+            };
+            let step = decide(&view, &self.shared.me)?;
+            tracing::trace!(job = %self.job, ?step, "step");
+            match step {
+                Step::ReadRecords => self.read_records().await?,
+                Step::ReadQueue => self.read_queue(&spec).await?,
+                Step::Count => self.count().await?,
+                Step::Write(state) => self.write(&state).await?,
+                Step::Claim(state, ready) => match self.claim(*state, ready).await? {
+                    Some(outcome) => return Ok(outcome),
+                    None => continue,
+                },
+                Step::Settle(state) => {
+                    if self.swap(&state).await? {
+                        settle::settle(self.shared, self.job, &self.key).await?;
+                        self.reread().await?;
+                    }
+                }
+                Step::Empty => {
+                    empty::empty(self.shared, self.job, &self.key).await?;
+                    *self.backlog = Backlog::new(self.job.clone());
+                    self.reread().await?;
+                }
+                Step::Remove => return self.remove().await,
+                Step::Rest(rest) => return Ok(Outcome::Rest(rest)),
+            }
+        }
+        Err(Failed::Endless)
+    }
+
+    /// Reads the key from the leader, and forgets what was seen before.
+    async fn reread(&mut self) -> Result<(), Failed> {
+        self.key = self.shared.nats.job(self.job).await?;
+        self.forget();
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.folded = None;
+        self.pick = None;
+        self.pending = None;
+    }
+
+    /// Writes the state; when somebody else did, reads what it wrote.
+    async fn swap(&mut self, state: &JobState) -> Result<bool, Failed> {
+        match self
+            .shared
+            .nats
+            .write_job(self.job, state, self.key.revision())
+            .await?
+        {
+            Swap::Won(revision) => {
+                self.key = Key::State(Box::new(state.clone()), revision);
+                Ok(true)
+            }
+            Swap::Lost => {
+                self.reread().await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn write(&mut self, state: &JobState) -> Result<(), Failed> {
+        let before = self.key.state().map(|state| state.status.as_str());
+        if !self.swap(state).await? {
+            return Ok(());
+        }
+        self.pick = None;
+        self.pending = None;
+        let status = state.status.as_str();
+        let kind = match state.status {
+            JobStatus::Completed { .. } => Kind::Completed,
+            JobStatus::Failed { .. } => Kind::Failed,
+            _ => return Ok(()),
+        };
+        if before != Some(status) {
+            tracing::info!(job = %self.job, status);
+            self.shared.tell(kind, self.job, Data::default()).await;
+        }
+        Ok(())
+    }
+
+    /// Folds records up to now: at least up to the one that the key names.
+    async fn read_records(&mut self) -> Result<(), Failed> {
+        let (mut ledger, named) = match self.key.state() {
+            Some(state) => (state.ledger.clone(), state.last_record),
+            None => Default::default(),
+        };
+        self.backlog.reset_unless_known_to(ledger.accounted);
+        let mut folded = Folded::default();
+        let mut lags = 0;
+        let mut from = ledger.accounted.min(self.backlog.known_to());
+        loop {
+            let (records, more) = self
+                .shared
+                .nats
+                .records_after(self.job, from, RECORDS)
+                .await?;
+            for (seq, record) in &records {
+                if record.status == air_protocol::record::Status::Failed {
+                    folded.failed = Some(record.task.clone());
+                }
+                ledger.fold(*seq, record);
+                self.backlog.learn(*seq, record, now());
+                from = *seq;
+            }
+            if more {
+                continue;
+            }
+            if from >= named || ledger.accounted >= named {
+                break;
+            }
+            lags += 1;
+            if lags > 20 {
+                return Err(Failed::Lagging);
+            }
+            tokio::time::sleep(Duration::from_millis(5) * lags).await;
+        }
+        folded.ledger = ledger;
+        self.folded = Some(folded);
+        Ok(())
+    }
+
+    async fn read_queue(&mut self, spec: &Result<Spec, String>) -> Result<(), Failed> {
+        let default = Spec::default();
+        let spec = spec.as_ref().unwrap_or(&default);
+        let nats = &self.shared.nats;
+        let foreign = self.backlog.asks_again();
+        if !foreign.is_empty() && !self.foreign_asked {
+            let lasts = nats.last_records(self.job, &foreign).await?;
+            self.backlog.learn_lasts(&lasts);
+            self.foreign_asked = true;
+        }
+        loop {
+            {
+                let waits = self.shared.waits();
+                let context = Context {
+                    now: now(),
+                    spec,
+                    waits: &waits,
+                };
+                if !self.backlog.wants_more(context) {
+                    break;
+                }
+            }
+            let (messages, pending) = nats.queued(self.job, self.backlog.next_seq(), PAGE).await?;
+            let asks = self.backlog.asks(&messages);
+            let lasts = if asks.is_empty() {
+                air_nats::records::Lasts::default()
+            } else {
+                nats.last_records(self.job, &asks).await?
+            };
+            self.backlog.admit(messages, &lasts, pending, now());
+        }
+        let mut waits = self.shared.waits();
+        waits.replace(self.job, self.backlog.waiting());
+        self.pick = Some(self.backlog.pick(Context {
+            now: now(),
+            spec,
+            waits: &waits,
+        }));
+        Ok(())
+    }
+
+    /// Schedules first, then messages: a schedule that fires in between is seen as a message.
+    async fn count(&mut self) -> Result<(), Failed> {
+        self.delete_leftovers().await?;
+        let nats = &self.shared.nats;
+        let schedules = nats.depth(&nats.names().job_schedules(self.job)).await?;
+        let queue = nats.depth(&nats.names().tasks(self.job)).await?;
+        let pending = Pending {
+            schedules: schedules.messages.values().sum(),
+            messages: queue.messages.values().sum(),
+            last_seq: queue.last_seq,
+        };
+        if let Some(pick) = &mut self.pick {
+            pick.leftovers = self.backlog.leftovers(now(), Duration::ZERO).len();
+            if pending.schedules == 0 && pending.messages > pick.leftovers as u64 {
+                *self.backlog = Backlog::new(self.job.clone());
+            }
+        }
+        self.pending = Some(pending);
+        Ok(())
+    }
+
+    async fn claim(&mut self, state: JobState, ready: Ready) -> Result<Option<Outcome>, Failed> {
+        let Ok(place) = self.shared.places.clone().try_acquire_owned() else {
+            return Ok(Some(Outcome::Full));
+        };
+        if !self.swap(&state).await? {
+            return Ok(None);
+        }
+        let Some(lease) = state.lease() else {
+            return Ok(None);
+        };
+        let fence = self.key.revision();
+        let target = ready.target;
+        let data = Data {
+            task: Some(target.task.clone()),
+            attempt: Some(target.attempt),
+            run: Some(lease.runner),
+            fence: Some(fence),
+            ..Data::default()
+        };
+        let order = Order {
+            job: self.job.clone(),
+            seq: target.seq,
+            runner: lease.runner,
+            fence,
+            image: ready.image,
+        };
+        let spawned = self.shared.backend.spawn(&order, place);
+        self.shared.tell(Kind::Claimed, self.job, data).await;
+        match spawned {
+            Ok(()) => Ok(Some(Outcome::Started)),
+            Err(error) => {
+                self.start_failed(lease.runner, &error).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn start_failed(&mut self, runner: Uuid, error: &SpawnError) -> Result<(), Failed> {
+        tracing::warn!(job = %self.job, %error, "no runner");
+        let Some(state) = self.key.state() else {
+            return Ok(());
+        };
+        let event = Event::StartFailed {
+            runner,
+            hold_until: now().after(hold(state.failed_starts)),
+            counts: matches!(error, SpawnError::Refused(_)),
+            reason: error.to_string(),
+        };
+        let next = then(state, &event, now())?;
+        self.swap(&next).await?;
+        self.forget();
+        Ok(())
+    }
+
+    async fn remove(&mut self) -> Result<Outcome, Failed> {
+        let rest = remove::remove(self.shared, self.job, &self.key).await?;
+        *self.backlog = Backlog::new(self.job.clone());
+        Ok(Outcome::Rest(rest))
+    }
+
+    /// Deletes what is left over; off the path of the next task.
+    async fn delete_leftovers(&mut self) -> Result<(), Failed> {
+        for seq in self.backlog.leftovers(now(), self.shared.delete_after) {
+            self.shared.nats.delete(seq).await?;
+            self.backlog.deleted(seq);
+        }
+        Ok(())
+    }
+}
+
+/// The delay after this many failed starts before.
+pub(crate) fn hold(failed_starts: u32) -> Duration {
+    HOLD_FIRST
+        .saturating_mul(2_u32.saturating_pow(failed_starts.min(16)))
+        .min(HOLD_MAX)
+}

@@ -1,0 +1,198 @@
+//! The process backend: each runner is a child process of the manager, on the same machine.
+//!
+//! It owns all waiting for children of this process. A manager that starts finds the runners of an
+//! earlier one by their environment, and what dead runners left behind.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use air_runner::sweep::{self, Whom};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use uuid::Uuid;
+
+use super::{Order, SpawnError};
+
+/// Name of the backend.
+pub(crate) const NAME: &str = "process";
+/// Time that a sweep of leftover processes may take.
+const SWEEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// A runner's process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// The runner.
+    pub(crate) runner: Uuid,
+    /// Whether it ended as it should.
+    pub(crate) clean: bool,
+}
+
+#[derive(Debug)]
+struct Child {
+    runner: Uuid,
+    /// The place that the runner takes among those that the manager may have at once.
+    _place: OwnedSemaphorePermit,
+}
+
+/// Starts runners as processes.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    program: PathBuf,
+    env: Arc<Vec<(String, String)>>,
+    children: Arc<Mutex<HashMap<i32, Child>>>,
+}
+
+impl Process {
+    /// Runners are `program`, with `env` over the environment of the manager.
+    pub(crate) fn new(program: PathBuf, env: Vec<(String, String)>) -> Self {
+        Self {
+            program,
+            env: Arc::new(env),
+            children: Arc::default(),
+        }
+    }
+
+    /// Processes that this manager can see: the machine's boot and the process-id namespace.
+    pub(crate) fn realm() -> Option<String> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+        Some(format!("{}/{}", boot.trim(), namespace.display()))
+    }
+
+    /// Starts a runner; `place` is given back when its process has ended.
+    ///
+    /// # Errors
+    /// [`SpawnError`] when it cannot be started.
+    pub(crate) fn spawn(
+        &self,
+        order: &Order,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), SpawnError> {
+        if let Some(image) = &order.image {
+            let text = format!(
+                "the task wants the image `{image}`, but the process backend runs none; name another backend"
+            );
+            return Err(SpawnError::Refused(text));
+        }
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = Command::new(&self.program)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env("AIR_JOB", order.job.as_str())
+            .env("AIR_SEQ", order.seq.to_string())
+            .env("AIR_RUNNER", order.runner.to_string())
+            .env("AIR_FENCE", order.fence.to_string())
+            .env("AIR_BACKEND", NAME)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| self.explain(&error))?;
+        children.insert(
+            child.id().cast_signed(),
+            Child {
+                runner: order.runner,
+                _place: place,
+            },
+        );
+        Ok(())
+    }
+
+    fn explain(&self, error: &io::Error) -> SpawnError {
+        let program = self.program.display();
+        SpawnError::Unavailable(format!("failed to start {program}: {error}"))
+    }
+
+    /// Runners that this manager started and that live.
+    pub(crate) fn running(&self) -> usize {
+        self.children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Waits for children, for ever, and tells which runners have ended.
+    ///
+    /// # Errors
+    /// The system does not tell about children.
+    pub(crate) async fn reap(self, exits: mpsc::UnboundedSender<Exit>) -> io::Result<()> {
+        let mut signals = signal(SignalKind::child())?;
+        loop {
+            loop {
+                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, code == 0, &exits),
+                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, false, &exits),
+                    Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if signals.recv().await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn ended(&self, pid: Pid, clean: bool, exits: &mpsc::UnboundedSender<Exit>) {
+        let child = self
+            .children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&pid.as_raw());
+        if let Some(child) = child {
+            let _ = exits.send(Exit {
+                runner: child.runner,
+                clean,
+            });
+        }
+    }
+}
+
+/// Ids of the runners that live on this machine.
+///
+/// # Errors
+/// The list of processes cannot be read.
+pub(crate) async fn live_runners() -> io::Result<BTreeSet<String>> {
+    tokio::task::spawn_blocking(sweep::live_runners)
+        .await
+        .map_err(io::Error::other)?
+}
+
+/// Kills a runner that was judged dead, and all that it left behind on this machine.
+pub(crate) async fn kill(runner: Uuid) {
+    let id = runner.to_string();
+    let swept = tokio::task::spawn_blocking(move || {
+        sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN)
+    });
+    match swept.await {
+        Ok(Ok(swept)) if swept.left.is_empty() => {
+            tracing::debug!(%runner, killed = swept.killed, "swept")
+        }
+        Ok(Ok(swept)) => {
+            tracing::warn!(%runner, left = ?swept.left, "some processes cannot be killed")
+        }
+        Ok(Err(error)) => tracing::warn!(%runner, %error, "could not look for processes"),
+        Err(error) => tracing::warn!(%runner, %error, "could not look for processes"),
+    }
+}
+
+/// Kills what runners left behind that live no longer: at the start of a manager.
+pub(crate) async fn sweep_orphans() {
+    let swept = tokio::task::spawn_blocking(|| {
+        let live = sweep::live_runners()?;
+        sweep::sweep(|found| !live.contains(found), Whom::Tasks, SWEEP_WITHIN)
+    });
+    match swept.await {
+        Ok(Ok(swept)) if swept.killed > 0 => {
+            tracing::info!(killed = swept.killed, "swept processes of dead runners")
+        }
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "could not look for processes"),
+        Err(error) => tracing::warn!(%error, "could not look for processes"),
+    }
+}

@@ -1,0 +1,312 @@
+//! What a manager does next for one job: a pure function of what it has seen.
+//!
+//! [`decide`] asks for more to look at, or names one write. Each write is a compare-and-swap at the
+//! revision that was read before everything else, so that a decision from stale sight loses.
+
+use air_nats::jobs::Key;
+use air_protocol::job::{Change, Event, Invalid, JobState, JobStatus};
+use air_protocol::lease::{Decision, Lease, Phase, Verdict};
+use air_protocol::ledger::Ledger;
+use air_protocol::limits::FAILED_STARTS_MAX;
+use air_protocol::names::TaskId;
+use air_protocol::spec::{OnFailure, Spec};
+use air_protocol::time::{Span, Time};
+use uuid::Uuid;
+
+use crate::backlog::{Pick, Ready};
+
+/// What a manager is, as far as claims say it.
+#[derive(Debug, Clone)]
+pub struct Me {
+    /// Its id.
+    pub id: String,
+    /// Its backend.
+    pub backend: String,
+    /// Time that the backend may take from claim to start.
+    pub start_within: Span,
+    /// Processes that it can see.
+    pub realm: Option<String>,
+}
+
+/// What is known of a job. What is `None` was not looked at.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    /// The moment.
+    pub now: Time,
+    /// The job's key: read before everything else.
+    pub key: &'a Key,
+    /// The spec, or what is wrong with it.
+    pub spec: &'a Result<Spec, String>,
+    /// The ledger, folded up to now, and a task that failed.
+    pub folded: Option<&'a Folded>,
+    /// What the queue holds.
+    pub pick: Option<&'a Pick>,
+    /// What is counted when the queue seems empty.
+    pub pending: Option<Pending>,
+    /// A fresh id, for the runner of a claim.
+    pub runner: Uuid,
+}
+
+/// The records, folded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Folded {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The last task that failed for good.
+    pub failed: Option<TaskId>,
+}
+
+/// What is left of a job, counted in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Schedules.
+    pub schedules: u64,
+    /// Messages in the queue.
+    pub messages: u64,
+    /// The last sequence of the stream when the queue was counted.
+    pub last_seq: u64,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Read the records that are not folded yet.
+    ReadRecords,
+    /// Read the queue until something can be done.
+    ReadQueue,
+    /// Count schedules, then messages.
+    Count,
+    /// Write this state; nothing follows from it but what the next look says.
+    Write(Box<JobState>),
+    /// Write this state; then start the runner.
+    Claim(Box<JobState>, Ready),
+    /// Write this state; then commit the decisions in its lease.
+    Settle(Box<JobState>),
+    /// Empty the queue of a cancelled job.
+    Empty,
+    /// Delete everything of a removed job.
+    Remove,
+    /// Nothing, for now.
+    Rest(Rest),
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// Somebody works on the job.
+    Working,
+    /// There is nothing to do.
+    Done,
+    /// A task failed.
+    Failed,
+    /// A user paused the job.
+    Paused,
+    /// The spec cannot be read.
+    BadSpec,
+    /// No claim before this moment.
+    Held(Time),
+    /// Tasks wait for others, for their time, or for a person.
+    Blocked,
+    /// The next task is for another backend.
+    OtherBackend,
+}
+
+/// Says what to do next for a job.
+///
+/// # Errors
+/// [`Invalid`] when the state machine refuses what this function wants: a bug.
+pub fn decide(view: &View<'_>, me: &Me) -> Result<Step, Invalid> {
+    let state = match view.key {
+        Key::State(state, _) => state.as_ref().clone(),
+        Key::Absent => JobState::new(view.now),
+        Key::Deleted(_) | Key::Garbage(..) => return Ok(rebuild(view)),
+    };
+    match &state.status {
+        JobStatus::Working { .. } => Ok(Step::Rest(Rest::Working)),
+        JobStatus::Cancelling => Ok(Step::Empty),
+        JobStatus::Removing => Ok(Step::Remove),
+        JobStatus::Waiting
+        | JobStatus::Completed { .. }
+        | JobStatus::Failed { .. }
+        | JobStatus::Cancelled { .. } => quiet(view, me, &state),
+    }
+}
+
+/// A key that was there, and is gone or unreadable: built anew, and held until no runner that
+/// it may have named can live.
+fn rebuild(view: &View<'_>) -> Step {
+    let Some(folded) = view.folded else {
+        return Step::ReadRecords;
+    };
+    let ttl = view
+        .spec
+        .as_ref()
+        .map_or(air_protocol::limits::LEASE_TTL_DEFAULT, Spec::lease_ttl);
+    let mut state = JobState::new(view.now);
+    state.ledger = folded.ledger.clone();
+    state.hold_until = Some(view.now.after(ttl));
+    state.zombie_until = state.hold_until;
+    Step::Write(Box::new(state))
+}
+
+fn quiet(view: &View<'_>, me: &Me, state: &JobState) -> Result<Step, Invalid> {
+    let Some(folded) = view.folded else {
+        return Ok(Step::ReadRecords);
+    };
+    let now = view.now;
+    let folded_state = then(state, &Event::Fold(folded.ledger.clone()), now)?;
+    let behind = folded_state.ledger != state.ledger;
+    let rest = |rest| {
+        let known = matches!(view.key, Key::State(..));
+        if behind && known {
+            Step::Write(Box::new(folded_state.clone()))
+        } else {
+            Step::Rest(rest)
+        }
+    };
+    if let JobStatus::Failed { .. } = state.status {
+        if folded.ledger.failing == 0 {
+            return Ok(Step::Write(Box::new(then(
+                &folded_state,
+                &Event::Retry,
+                now,
+            )?)));
+        }
+        return Ok(rest(Rest::Failed));
+    }
+    let Ok(spec) = view.spec else {
+        return Ok(rest(Rest::BadSpec));
+    };
+    let waiting = matches!(state.status, JobStatus::Waiting);
+    if waiting && spec.on_failure == OnFailure::Stop && folded.ledger.failing > 0 {
+        let event = Event::Fail {
+            task: folded.failed.clone(),
+        };
+        return Ok(Step::Write(Box::new(then(&folded_state, &event, now)?)));
+    }
+    if spec.paused {
+        return Ok(rest(Rest::Paused));
+    }
+    if let Some(until) = state.hold_until.filter(|_| state.is_held(now)) {
+        return Ok(rest(Rest::Held(until)));
+    }
+    let Some(pick) = view.pick else {
+        return Ok(Step::ReadQueue);
+    };
+    if pick.decisions.is_empty() && pick.ready.is_none() {
+        return nothing_live(view, &folded_state, pick, rest);
+    }
+    let open = then(&folded_state, &Event::Work, now)?;
+    if !pick.decisions.is_empty() {
+        return settle(view, me, &open, pick.decisions.clone(), spec);
+    }
+    match &pick.ready {
+        Some(ready) if state.failed_starts >= FAILED_STARTS_MAX => {
+            let reason = state.start_error.clone().unwrap_or_default();
+            let reason = format!(
+                "its runner could not be started {} times: {reason}",
+                state.failed_starts
+            );
+            let decision = Decision {
+                target: ready.target.clone(),
+                verdict: Verdict::Unstartable { reason },
+            };
+            settle(view, me, &open, vec![decision], spec)
+        }
+        Some(Ready {
+            backend: Some(backend),
+            ..
+        }) if *backend != me.backend => Ok(rest(Rest::OtherBackend)),
+        Some(ready) => {
+            let phase = Phase::Starting {
+                target: ready.target.clone(),
+            };
+            let state = then(&open, &Event::Claim(lease(view, me, spec, phase)), now)?;
+            Ok(Step::Claim(Box::new(state), ready.clone()))
+        }
+        None => Ok(rest(Rest::Blocked)),
+    }
+}
+
+/// No task can run, and none is to be decided: the job is done, or it waits.
+fn nothing_live(
+    view: &View<'_>,
+    state: &JobState,
+    pick: &Pick,
+    rest: impl Fn(Rest) -> Step,
+) -> Result<Step, Invalid> {
+    let counters = &state.ledger.counters;
+    let open = counters.retrying + counters.reset + counters.parked;
+    if !pick.blocked.is_empty() || open > 0 {
+        return Ok(rest(Rest::Blocked));
+    }
+    let seen = match state.status {
+        JobStatus::Completed { drained } => pick.scanned_to > drained,
+        JobStatus::Waiting => !matches!(view.key, Key::Absent),
+        _ => false,
+    };
+    if !seen {
+        return Ok(rest(Rest::Done));
+    }
+    let Some(pending) = view.pending else {
+        return Ok(Step::Count);
+    };
+    if pending.schedules > 0 || pending.messages > pick.leftovers as u64 {
+        return Ok(rest(Rest::Blocked));
+    }
+    if pending.last_seq < state.last_record {
+        return Ok(Step::Count);
+    }
+    let done = then(
+        state,
+        &Event::Drained {
+            at: pending.last_seq,
+        },
+        view.now,
+    )?;
+    Ok(if done == *state {
+        rest(Rest::Done)
+    } else {
+        Step::Write(Box::new(done))
+    })
+}
+
+fn settle(
+    view: &View<'_>,
+    me: &Me,
+    state: &JobState,
+    decisions: Vec<Decision>,
+    spec: &Spec,
+) -> Result<Step, Invalid> {
+    let lease = lease(view, me, spec, Phase::Settling { decisions });
+    Ok(Step::Settle(Box::new(then(
+        state,
+        &Event::Claim(lease),
+        view.now,
+    )?)))
+}
+
+fn lease(view: &View<'_>, me: &Me, spec: &Spec, phase: Phase) -> Lease {
+    Lease {
+        runner: view.runner,
+        manager: me.id.clone(),
+        backend: me.backend.clone(),
+        realm: me.realm.clone(),
+        claimed: view.now,
+        renewed: view.now,
+        ttl: Span(spec.lease_ttl()),
+        start_within: me.start_within,
+        phase,
+    }
+}
+
+/// The state after an event; the same state when the event means nothing.
+pub fn then(state: &JobState, event: &Event, now: Time) -> Result<JobState, Invalid> {
+    Ok(match state.apply(event, now)? {
+        Change::To(next) => *next,
+        Change::NoOp => state.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Emptying the queue of a cancelled job: every task that is queued, scheduled or open gets its
+//! `cancelled` record, and what was queued by then is purged. Each step can be repeated.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use air_nats::commit::{Commit, Committed, With};
+use air_nats::jobs::Key;
+use air_nats::queue::Queued;
+use air_protocol::event::{Data, Kind};
+use air_protocol::job::{Event, JobState};
+use air_protocol::names::{JobName, TaskId};
+use air_protocol::record::{Record, Status};
+use air_protocol::task::Task;
+
+use crate::advance::Failed;
+use crate::decide::then;
+use crate::settle::release;
+use crate::shared::{Shared, now};
+
+/// Messages and records read at once.
+const PAGE: usize = 256;
+/// Tries of one task whose record changes at the same time.
+const TRIES_MAX: u32 = 20;
+
+/// Empties the queue of a job in status `cancelling`, and moves it to `cancelled`.
+pub(crate) async fn empty(shared: &Shared, job: &JobName, key: &Key) -> Result<(), Failed> {
+    let Key::State(state, revision) = key else {
+        return Ok(());
+    };
+    let nats = &shared.nats;
+    let names = nats.names();
+    let up_to = nats.depth(&names.tasks(job)).await?.last_seq;
+    for (task, spec) in open_tasks(shared, job, up_to).await? {
+        cancel(shared, job, &task, spec).await?;
+    }
+    nats.purge(&names.stream(), &names.job_schedules(job), Some(up_to))
+        .await?;
+    nats.purge(&names.stream(), &names.tasks(job), Some(up_to))
+        .await?;
+    let folded = fold(shared, job, state).await?;
+    release(
+        shared,
+        job,
+        &folded,
+        *revision,
+        &Event::Emptied { at: up_to },
+    )
+    .await?;
+    tracing::info!(%job, "cancelled");
+    shared.tell(Kind::Cancelled, job, Data::default()).await;
+    Ok(())
+}
+
+/// Every task that has a message or schedule up to `up_to`, or an open last record.
+async fn open_tasks(
+    shared: &Shared,
+    job: &JobName,
+    up_to: u64,
+) -> Result<HashMap<TaskId, Option<Task>>, Failed> {
+    let mut tasks = HashMap::new();
+    let mut add = |messages: Vec<Queued>| {
+        for message in messages {
+            if message.seq <= up_to {
+                tasks.insert(message.id, message.task.ok());
+            }
+        }
+    };
+    let mut from = 1;
+    loop {
+        let (messages, pending) = shared.nats.queued(job, from, PAGE).await?;
+        let Some(last) = messages.last() else { break };
+        from = last.seq + 1;
+        add(messages);
+        if pending == 0 || from > up_to {
+            break;
+        }
+    }
+    add(shared.nats.scheduled(job).await?);
+    for task in open_records(shared, job).await? {
+        tasks.entry(task).or_insert(None);
+    }
+    Ok(tasks)
+}
+
+/// Tasks whose last record is open.
+async fn open_records(shared: &Shared, job: &JobName) -> Result<HashSet<TaskId>, Failed> {
+    let mut open = HashSet::new();
+    let mut from = 0;
+    loop {
+        let (records, more) = shared.nats.records_after(job, from, PAGE).await?;
+        for (seq, record) in records {
+            from = seq;
+            if record.status.is_final() {
+                open.remove(&record.task);
+            } else {
+                open.insert(record.task);
+            }
+        }
+        if !more {
+            return Ok(open);
+        }
+    }
+}
+
+/// Commits a `cancelled` record, whatever the task's last record is, unless it is final.
+async fn cancel(
+    shared: &Shared,
+    job: &JobName,
+    task: &TaskId,
+    spec: Option<Task>,
+) -> Result<(), Failed> {
+    for tries in 0..TRIES_MAX {
+        let last = shared.nats.last_record(job, task).await?;
+        if last
+            .as_ref()
+            .is_some_and(|(_, record)| record.status.is_final())
+        {
+            return Ok(());
+        }
+        let mut record = Record::new(task.clone(), Status::Cancelled, 1, now());
+        record.spec = spec.clone().map(|spec| Task {
+            id: Some(task.clone()),
+            ..spec
+        });
+        record.error = Some("the job was cancelled".into());
+        if let Some((seq, last)) = last {
+            record.attempt = last.attempt + 1;
+            record.failures = last.failures;
+            record.losses = last.losses;
+            record.spec = record.spec.or(last.spec);
+            record = record.follows(Some(last.status), seq);
+        }
+        let wire = shared.spec(job).unwrap_or_default().wire;
+        let commit = Commit {
+            job: job.clone(),
+            record,
+            with: vec![With::Unschedule],
+            wire,
+        };
+        match shared.nats.commit(&commit).await? {
+            Committed::At(_) => return Ok(()),
+            Committed::Over => tokio::time::sleep(Duration::from_millis(5) * tries).await,
+            Committed::Refused(text) => return Err(Failed::Nats(air_nats::Error::Answer(text))),
+        }
+    }
+    Err(Failed::Endless)
+}
+
+async fn fold(shared: &Shared, job: &JobName, state: &JobState) -> Result<JobState, Failed> {
+    let mut ledger = state.ledger.clone();
+    loop {
+        let (records, more) = shared
+            .nats
+            .records_after(job, ledger.accounted, PAGE)
+            .await?;
+        for (seq, record) in &records {
+            ledger.fold(*seq, record);
+        }
+        if !more {
+            return Ok(then(state, &Event::Fold(ledger), now())?);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Feeds: what tells a manager of changes, each remade with back-off when it breaks.
+//!
+//! All of them are for speed. What they miss, the poll finds.
+
+use std::time::Duration;
+
+use air_nats::managers::{Heartbeat, heartbeat_of};
+use air_nats::{Entry, Error, Nats};
+use air_protocol::limits::HEARTBEAT_TTL;
+use air_protocol::names::JobName;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Something that a manager is told.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A job's key.
+    Job(Entry),
+    /// A job's spec.
+    Spec(Entry),
+    /// A manager lives.
+    Manager(Heartbeat),
+    /// A new task of a job; the text need not be a name.
+    Wakeup(String),
+    /// Somebody wants the job looked at.
+    Signal(JobName),
+}
+
+/// A feed ended because nobody listens any more.
+struct Unheard;
+
+/// Why a feed stopped.
+enum Stop {
+    Broken(Error),
+    Unheard,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<Unheard> for Stop {
+    fn from(_: Unheard) -> Self {
+        Self::Unheard
+    }
+}
+
+/// Where a feed tells its news.
+#[derive(Debug, Clone)]
+pub(crate) struct Ear(pub(crate) mpsc::Sender<News>);
+
+impl Ear {
+    async fn tell(&self, news: News) -> Result<(), Unheard> {
+        self.0.send(news).await.map_err(|_| Unheard)
+    }
+}
+
+/// First wait before a broken feed is remade; doubled up to [`REMAKE_MAX`].
+const REMAKE_FIRST: Duration = Duration::from_millis(50);
+const REMAKE_MAX: Duration = Duration::from_secs(2);
+
+/// Waits between the lives of a feed.
+struct Remake {
+    what: &'static str,
+    wait: Duration,
+    born: Instant,
+}
+
+impl Remake {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            wait: REMAKE_FIRST,
+            born: Instant::now(),
+        }
+    }
+
+    /// Waits, unless nobody listens any more.
+    async fn after(&mut self, stop: Stop) -> Result<(), Unheard> {
+        let Stop::Broken(error) = stop else {
+            return Err(Unheard);
+        };
+        tracing::debug!(feed = self.what, %error, "remaking a feed");
+        if self.born.elapsed() > REMAKE_MAX {
+            self.wait = REMAKE_FIRST;
+        }
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(REMAKE_MAX);
+        self.born = Instant::now();
+        Ok(())
+    }
+}
+
+/// The keys of jobs. `remake` changes when the watch is found to hang.
+pub(crate) async fn jobs(nats: Nats, ear: Ear, remake: watch::Receiver<u64>) {
+    let mut again = Remake::new("jobs");
+    while again
+        .after(follow(&nats, &ear, remake.clone(), true).await)
+        .await
+        .is_ok()
+    {}
+}
+
+/// The specs of jobs.
+pub(crate) async fn specs(nats: Nats, ear: Ear, remake: watch::Receiver<u64>) {
+    let mut again = Remake::new("specs");
+    while again
+        .after(follow(&nats, &ear, remake.clone(), false).await)
+        .await
+        .is_ok()
+    {}
+}
+
+async fn follow(nats: &Nats, ear: &Ear, mut remake: watch::Receiver<u64>, jobs: bool) -> Stop {
+    let watch = if jobs {
+        nats.watch_jobs().await
+    } else {
+        nats.watch_specs().await
+    };
+    let mut watch = match watch {
+        Ok(watch) => watch,
+        Err(error) => return error.into(),
+    };
+    remake.mark_unchanged();
+    loop {
+        let entry = tokio::select! {
+            entry = watch.next() => entry,
+            changed = remake.changed() => match changed {
+                Ok(()) => Err(Error::Timeout),
+                Err(_) => return Stop::Unheard,
+            },
+        };
+        let told = match entry {
+            Ok(entry) if jobs => ear.tell(News::Job(entry)).await,
+            Ok(entry) => ear.tell(News::Spec(entry)).await,
+            Err(error) => return error.into(),
+        };
+        if let Err(unheard) = told {
+            return unheard.into();
+        }
+    }
+}
+
+/// Heartbeats of managers.
+pub(crate) async fn managers(nats: Nats, ear: Ear) {
+    let mut again = Remake::new("managers");
+    while again
+        .after(follow_managers(&nats, &ear).await)
+        .await
+        .is_ok()
+    {}
+}
+
+async fn follow_managers(nats: &Nats, ear: &Ear) -> Stop {
+    let mut watch = match nats.watch_managers().await {
+        Ok(watch) => watch,
+        Err(error) => return error.into(),
+    };
+    loop {
+        let entry = match watch.next().await {
+            Ok(entry) => entry,
+            Err(error) => return error.into(),
+        };
+        if let Some(heartbeat) = heartbeat_of(&entry)
+            && let Err(unheard) = ear.tell(News::Manager(heartbeat)).await
+        {
+            return unheard.into();
+        }
+    }
+}
+
+/// New tasks, as many as there is `room` for.
+pub(crate) async fn wakeups(nats: Nats, ear: Ear, mut room: watch::Receiver<usize>) {
+    let mut again = Remake::new("wake-ups");
+    while again
+        .after(pull(&nats, &ear, &mut room).await)
+        .await
+        .is_ok()
+    {}
+}
+
+async fn pull(nats: &Nats, ear: &Ear, room: &mut watch::Receiver<usize>) -> Stop {
+    let wakeups = match nats.wakeups().await {
+        Ok(wakeups) => wakeups,
+        Err(error) => return error.into(),
+    };
+    loop {
+        let free = match room.wait_for(|free| *free > 0).await {
+            Ok(free) => *free,
+            Err(_) => return Stop::Unheard,
+        };
+        let mut pull = match wakeups.pull(free).await {
+            Ok(pull) => pull,
+            Err(error) => return error.into(),
+        };
+        loop {
+            match pull.next().await {
+                Ok(Some(job)) => {
+                    if let Err(unheard) = ear.tell(News::Wakeup(job)).await {
+                        return unheard.into();
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+}
+
+/// Signals to jobs.
+pub(crate) async fn signals(nats: Nats, ear: Ear) {
+    let mut again = Remake::new("signals");
+    while again.after(listen(&nats, &ear).await).await.is_ok() {}
+}
+
+async fn listen(nats: &Nats, ear: &Ear) -> Stop {
+    let mut signals = match nats.signals(None).await {
+        Ok(signals) => signals,
+        Err(error) => return error.into(),
+    };
+    while let Some(job) = signals.next().await {
+        if let Err(unheard) = ear.tell(News::Signal(job)).await {
+            return unheard.into();
+        }
+    }
+    Stop::Broken(Error::Timeout)
+}
+
+/// Says every second that this manager lives.
+pub(crate) async fn heartbeats(nats: Nats, beats: watch::Receiver<Heartbeat>) {
+    let mut every = tokio::time::interval(HEARTBEAT_TTL / 3);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while beats.has_changed().is_ok() {
+        every.tick().await;
+        let heartbeat = beats.borrow().clone();
+        if let Err(error) = nats.beat(&heartbeat).await {
+            tracing::debug!(%error, "no heartbeat");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Leases as a manager watches them: which holders must be dead.
+//!
+//! Pure. A lease is suspected when its key's revision has not changed for its TTL, as watched on
+//! this manager's own monotonic clock over a connection that was up all the time. No clocks are
+//! compared. A suspicion only chooses what to try: the take-over is a compare-and-swap at the
+//! revision that was judged.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use air_protocol::job::JobState;
+use air_protocol::lease::Phase;
+use air_protocol::limits::HEARTBEAT_TTL;
+use air_protocol::names::JobName;
+use uuid::Uuid;
+
+/// Why a holder must be dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It did not renew its lease.
+    Silent,
+    /// It did not start in time.
+    NotStarted,
+    /// Its manager is gone, and it had not started.
+    ManagerGone,
+    /// Its process is gone.
+    ProcessGone,
+}
+
+impl Why {
+    /// The reason in a few words.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Silent => "its lease was not renewed",
+            Self::NotStarted => "it did not start in time",
+            Self::ManagerGone => "its manager is gone",
+            Self::ProcessGone => "its process is gone",
+        }
+    }
+}
+
+/// A lease that is to be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    /// The job.
+    pub job: JobName,
+    /// The revision that was judged.
+    pub revision: u64,
+    /// Why.
+    pub why: Why,
+}
+
+#[derive(Debug)]
+struct Watched {
+    revision: u64,
+    runner: Uuid,
+    manager: String,
+    realm: Option<String>,
+    /// Still waiting for its runner to start.
+    starting: bool,
+    within: Duration,
+    since: Instant,
+}
+
+/// The leases that are held, and the managers that were heard of.
+#[derive(Debug)]
+pub struct Leases {
+    held: HashMap<JobName, Watched>,
+    heard: HashMap<String, Instant>,
+    up_since: Instant,
+    up: bool,
+}
+
+impl Leases {
+    /// Nothing is held, and the connection is up.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            held: HashMap::new(),
+            heard: HashMap::new(),
+            up_since: now,
+            up: true,
+        }
+    }
+
+    /// The key of a job is at this revision, with this state.
+    pub fn observe(
+        &mut self,
+        job: &JobName,
+        revision: u64,
+        state: Option<&JobState>,
+        now: Instant,
+    ) {
+        let Some(lease) = state.and_then(JobState::lease) else {
+            self.held.remove(job);
+            return;
+        };
+        let starting = matches!(lease.phase, Phase::Starting { .. });
+        let within = if starting {
+            lease.start_within.0
+        } else {
+            lease.ttl.0
+        };
+        let watched = Watched {
+            revision,
+            runner: lease.runner,
+            manager: lease.manager.clone(),
+            realm: lease.realm.clone(),
+            starting,
+            within,
+            since: now,
+        };
+        match self.held.get(job) {
+            Some(before) if before.revision >= revision => {}
+            _ => drop(self.held.insert(job.clone(), watched)),
+        }
+    }
+
+    /// A manager was heard of.
+    pub fn heard(&mut self, manager: &str, now: Instant) {
+        self.heard.insert(manager.to_owned(), now);
+    }
+
+    /// The connection went down, or came up: every watch starts anew.
+    pub fn link(&mut self, up: bool, now: Instant) {
+        self.up = up;
+        self.up_since = now;
+        for watched in self.held.values_mut() {
+            watched.since = now;
+        }
+    }
+
+    /// Runners of the leases in `realm` that have started, or should have.
+    pub fn runners_in(&self, realm: &str) -> HashSet<Uuid> {
+        let here = self
+            .held
+            .values()
+            .filter(|watched| watched.realm.as_deref() == Some(realm));
+        here.map(|watched| watched.runner).collect()
+    }
+
+    /// The lease of a runner whose process is gone.
+    pub fn of_runner(&self, runner: Uuid) -> Option<Suspect> {
+        let (job, watched) = self
+            .held
+            .iter()
+            .find(|(_, watched)| watched.runner == runner)?;
+        Some(Suspect {
+            job: job.clone(),
+            revision: watched.revision,
+            why: Why::ProcessGone,
+        })
+    }
+
+    /// The leases whose holders must be dead.
+    pub fn suspects(&self, now: Instant) -> Vec<Suspect> {
+        if !self.up {
+            return Vec::new();
+        }
+        let mut suspects = Vec::new();
+        for (job, watched) in &self.held {
+            let age = now.duration_since(watched.since);
+            let why = if age >= watched.within && watched.starting {
+                Why::NotStarted
+            } else if age >= watched.within {
+                Why::Silent
+            } else if watched.starting && self.is_gone(watched, now) {
+                Why::ManagerGone
+            } else {
+                continue;
+            };
+            suspects.push(Suspect {
+                job: job.clone(),
+                revision: watched.revision,
+                why,
+            });
+        }
+        suspects
+    }
+
+    /// Nothing was heard of the manager since the claim, for as long as a heartbeat lives.
+    fn is_gone(&self, watched: &Watched, now: Instant) -> bool {
+        let heard = self.heard.get(&watched.manager).copied();
+        let last = heard
+            .unwrap_or(self.up_since)
+            .max(self.up_since)
+            .max(watched.since);
+        now.duration_since(last) >= HEARTBEAT_TTL
+    }
+
+    /// Whether any lease is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use air_protocol::job::{Change, Event};
+    use air_protocol::lease::{Lease, Target};
+    use air_protocol::time::{Span, Time};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(30);
+    const START: Duration = Duration::from_secs(10);
+
+    fn job() -> JobName {
+        "j".parse().unwrap()
+    }
+
+    fn apply(state: &JobState, event: &Event) -> JobState {
+        match state.apply(event, Time::default()).unwrap() {
+            Change::To(next) => *next,
+            Change::NoOp => state.clone(),
+        }
+    }
+
+    fn starting() -> JobState {
+        let target = Target {
+            task: "t".parse().unwrap(),
+            seq: 1,
+            attempt: 1,
+            expected: 0,
+        };
+        let lease = Lease {
+            runner: Uuid::nil(),
+            manager: "m".into(),
+            backend: "process".into(),
+            realm: Some("here".into()),
+            claimed: Time::default(),
+            renewed: Time::default(),
+            ttl: Span(TTL),
+            start_within: Span(START),
+            phase: Phase::Starting { target },
+        };
+        apply(&JobState::new(Time::default()), &Event::Claim(lease))
+    }
+
+    fn running() -> JobState {
+        apply(
+            &starting(),
+            &Event::Start {
+                runner: Uuid::nil(),
+                fence: 1,
+                host: "h".into(),
+            },
+        )
+    }
+
+    #[test]
+    fn a_silent_runner_is_suspected_after_its_ttl() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&running()), start);
+        assert!(
+            leases
+                .suspects(start + TTL - Duration::from_millis(1))
+                .is_empty()
+        );
+        assert_eq!(leases.suspects(start + TTL)[0].why, Why::Silent);
+        leases.observe(&job(), 3, Some(&running()), start + TTL);
+        assert!(leases.suspects(start + TTL).is_empty(), "it was renewed");
+        leases.observe(
+            &job(),
+            4,
+            Some(&JobState::new(Time::default())),
+            start + TTL,
+        );
+        assert!(leases.is_empty());
+    }
+
+    #[test]
+    fn an_outage_starts_every_watch_anew() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&running()), start);
+        leases.link(false, start + TTL);
+        assert!(
+            leases.suspects(start + 2 * TTL).is_empty(),
+            "nothing is judged while the connection is down"
+        );
+        leases.link(true, start + 2 * TTL);
+        assert!(leases.suspects(start + 2 * TTL).is_empty());
+        assert_eq!(leases.suspects(start + 3 * TTL).len(), 1);
+    }
+
+    #[test]
+    fn a_claim_is_suspected_with_its_manager() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        leases.heard("m", start + HEARTBEAT_TTL);
+        assert!(leases.suspects(start + HEARTBEAT_TTL).is_empty());
+        assert_eq!(
+            leases.suspects(start + 2 * HEARTBEAT_TTL)[0].why,
+            Why::ManagerGone
+        );
+        leases.heard("m", start + START);
+        assert_eq!(leases.suspects(start + START)[0].why, Why::NotStarted);
+    }
+
+    #[test]
+    fn an_older_sight_changes_nothing() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 5, Some(&running()), start);
+        leases.observe(&job(), 4, Some(&starting()), start);
+        assert_eq!(leases.of_runner(Uuid::nil()).unwrap().revision, 5);
+        assert_eq!(leases.runners_in("here"), HashSet::from([Uuid::nil()]));
+        assert!(leases.runners_in("there").is_empty());
+    }
+}

@@ -1,0 +1,131 @@
+//! Recovering: takes over the lease of a holder that was judged dead, and settles its work.
+
+use air_nats::jobs::{Key, Swap};
+use air_protocol::event::{Data, Kind};
+use air_protocol::fate::Outcome;
+use air_protocol::job::Event;
+use air_protocol::lease::{Lease, Phase, Running};
+use air_protocol::names::JobName;
+use air_protocol::record::Status;
+
+use crate::advance::{Failed, hold};
+use crate::backend::process;
+use crate::decide::then;
+use crate::leases::Suspect;
+use crate::settle::{Base, commit, release, store};
+use crate::shared::{Shared, now};
+
+/// Takes a lease over at the revision that was judged, and settles it. A holder that has renewed
+/// since makes this fail, and nothing happens.
+pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Failed> {
+    let job = &suspect.job;
+    let Key::State(state, revision) = shared.nats.job(job).await? else {
+        return Ok(());
+    };
+    let Some(lease) = state.lease() else {
+        return Ok(());
+    };
+    if revision != suspect.revision {
+        return Ok(());
+    }
+    let event = Event::TakeOver {
+        runner: lease.runner,
+        by: shared.me.id.clone(),
+    };
+    let taken = then(&state, &event, now())?;
+    let Swap::Won(revision) = shared.nats.write_job(job, &taken, revision).await? else {
+        return Ok(());
+    };
+    let why = suspect.why.as_str();
+    tracing::warn!(%job, runner = %lease.runner, why, "runner lost");
+    let data = data(lease, revision, why);
+    shared.tell(Kind::Lost, job, data.clone()).await;
+    if lease.realm == shared.me.realm {
+        process::kill(lease.runner).await;
+    }
+    let record = settle(shared, job, lease, revision, why).await?;
+    let starting = matches!(of(&lease.phase), Phase::Starting { .. });
+    let hold_until = starting.then(|| now().after(hold(state.failed_starts)));
+    let event = Event::Recovered {
+        runner: lease.runner,
+        record,
+        hold_until,
+    };
+    release(shared, job, &taken, revision, &event).await?;
+    shared.tell(Kind::Recovered, job, data).await;
+    Ok(())
+}
+
+/// The phase that the dead holder was in.
+fn of(phase: &Phase) -> &Phase {
+    match phase {
+        Phase::Recovering { from, .. } => from,
+        phase => phase,
+    }
+}
+
+/// Commits on behalf of the dead holder; gives the sequence of the last record, 0 for none.
+async fn settle(
+    shared: &Shared,
+    job: &JobName,
+    lease: &Lease,
+    fence: u64,
+    why: &str,
+) -> Result<u64, Failed> {
+    match of(&lease.phase) {
+        Phase::Starting { .. } | Phase::Recovering { .. } => Ok(0),
+        Phase::Running(running) => on_behalf(shared, job, lease, running, Outcome::Lost, why).await,
+        Phase::Stopping { running, .. } => {
+            on_behalf(shared, job, lease, running, Outcome::Cancelled, why).await
+        }
+        Phase::Settling { decisions } => {
+            let mut last = 0;
+            for decision in decisions {
+                last = last.max(commit(shared, job, lease, decision, fence).await?);
+            }
+            Ok(last)
+        }
+    }
+}
+
+/// The attempt is over iff the task's last record is not the expected one, whoever wrote it.
+async fn on_behalf(
+    shared: &Shared,
+    job: &JobName,
+    lease: &Lease,
+    running: &Running,
+    outcome: Outcome,
+    why: &str,
+) -> Result<u64, Failed> {
+    let target = &running.target;
+    let Some(base) = Base::read(shared, job, target).await? else {
+        let last = shared.nats.last_record(job, &target.task).await?;
+        return Ok(last.map_or(0, |(seq, _)| seq));
+    };
+    let mut record = base.record(lease, running.fence);
+    let mut with = Vec::new();
+    record.lost = outcome == Outcome::Lost;
+    record.started = Some(running.started);
+    record.host = Some(running.host.clone());
+    record.error = Some(format!("runner lost: {why}"));
+    base.fate(shared, job, outcome, lease.runner, &mut record, &mut with);
+    if record.status == Status::Failed {
+        record.error = Some(format!(
+            "runner lost {} times, the last time because {why}",
+            record.losses
+        ));
+    }
+    store(shared, job, record, with).await
+}
+
+fn data(lease: &Lease, fence: u64, why: &str) -> Data {
+    let target = lease.phase.target();
+    Data {
+        task: target.map(|target| target.task.clone()),
+        attempt: target.map(|target| target.attempt),
+        run: Some(lease.runner),
+        fence: Some(fence),
+        reason: Some(why.to_owned()),
+        ..Data::default()
+    }
+}

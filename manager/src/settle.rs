@@ -1,0 +1,297 @@
+//! Settling: commits the fate of tasks that is decided without running them, under a lease of the manager.
+
+use air_nats::commit::{Commit, Committed, NewTask, With};
+use air_nats::jobs::{Key, Swap};
+use air_nats::queue::Queued;
+use air_protocol::event::{Data, Kind};
+use air_protocol::fate::{Outcome, Tally, fate};
+use air_protocol::job::{Event, JobState};
+use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
+use air_protocol::names::JobName;
+use air_protocol::record::{Record, Status};
+use uuid::Uuid;
+
+use crate::advance::Failed;
+use crate::decide::then;
+use crate::shared::{Shared, now};
+
+/// Commits the decisions in a settling lease, and gives the lease back.
+pub(crate) async fn settle(shared: &Shared, job: &JobName, key: &Key) -> Result<(), Failed> {
+    let Key::State(state, revision) = key else {
+        return Ok(());
+    };
+    let Some(lease) = state.lease() else {
+        return Ok(());
+    };
+    let Phase::Settling { decisions } = &lease.phase else {
+        return Ok(());
+    };
+    let mut last = 0;
+    for decision in decisions {
+        last = last.max(commit(shared, job, lease, decision, *revision).await?);
+    }
+    release(
+        shared,
+        job,
+        state,
+        *revision,
+        &Event::Release {
+            runner: lease.runner,
+            record: last,
+        },
+    )
+    .await
+}
+
+/// Applies an event that gives the lease back; somebody who took the job over finishes it instead.
+pub(crate) async fn release(
+    shared: &Shared,
+    job: &JobName,
+    state: &JobState,
+    revision: u64,
+    event: &Event,
+) -> Result<(), Failed> {
+    let next = then(state, event, now())?;
+    if let Swap::Lost = shared.nats.write_job(job, &next, revision).await? {
+        tracing::debug!(%job, "another manager went on");
+    }
+    Ok(())
+}
+
+/// Commits one decision; gives the sequence of the task's last record.
+pub(crate) async fn commit(
+    shared: &Shared,
+    job: &JobName,
+    lease: &Lease,
+    decision: &Decision,
+    fence: u64,
+) -> Result<u64, Failed> {
+    let Decision { target, verdict } = decision;
+    let Some(base) = Base::read(shared, job, target).await? else {
+        return last_seq(shared, job, target).await;
+    };
+    let mut record = base.record(lease, fence);
+    let mut with = Vec::new();
+    match verdict {
+        Verdict::Skip { reason } => {
+            record.status = Status::Skipped;
+            record.error = Some(reason.clone());
+        }
+        Verdict::Fail { reason } => {
+            record.status = Status::Failed;
+            record.failures += 1;
+            record.error = Some(reason.clone());
+        }
+        Verdict::Unstartable { reason } => {
+            record.error = Some(reason.clone());
+            base.fate(
+                shared,
+                job,
+                Outcome::Failed,
+                lease.runner,
+                &mut record,
+                &mut with,
+            );
+        }
+        Verdict::Move { until } => {
+            record.status = Status::Retrying;
+            record.retry_at = Some(*until);
+            with.extend(
+                base.again(job, target.attempt)
+                    .map(|task| With::Schedule(task, *until)),
+            );
+        }
+    }
+    store(shared, job, record, with).await
+}
+
+/// What a record is built on: the message, and the record that the attempt expects to be the last.
+pub(crate) struct Base {
+    target: Target,
+    message: Option<Queued>,
+    before: Option<Record>,
+}
+
+impl Base {
+    /// Reads it; none when the attempt is over.
+    pub(crate) async fn read(
+        shared: &Shared,
+        job: &JobName,
+        target: &Target,
+    ) -> Result<Option<Self>, Failed> {
+        let (message, last) = tokio::try_join!(
+            shared.nats.queued_at(target.seq),
+            shared.nats.last_record(job, &target.task)
+        )?;
+        let (seq, before) = match last {
+            Some((seq, record)) => (seq, Some(record)),
+            None => (0, None),
+        };
+        Ok((seq == target.expected).then(|| Self {
+            target: target.clone(),
+            message,
+            before,
+        }))
+    }
+
+    /// The task, with its id, from the message or from the record before.
+    fn task(&self) -> Option<air_protocol::task::Task> {
+        let message = self
+            .message
+            .as_ref()
+            .and_then(|message| message.task.as_ref().ok());
+        let task = message.or_else(|| self.before.as_ref()?.spec.as_ref());
+        task.cloned().map(|mut task| {
+            task.id = Some(self.target.task.clone());
+            task
+        })
+    }
+
+    /// A record of the attempt under a lease, with its status still open.
+    pub(crate) fn record(&self, lease: &Lease, fence: u64) -> Record {
+        let target = &self.target;
+        let mut record = Record::new(target.task.clone(), Status::Failed, target.attempt, now());
+        record.after = target.expected;
+        if let Some(before) = &self.before {
+            record.previous = Some(before.status);
+            if before.status != Status::Reset {
+                record.failures = before.failures;
+                record.losses = before.losses;
+            }
+        }
+        record.seq = Some(target.seq);
+        record.run = Some(lease.runner);
+        record.fence = Some(fence);
+        record.backend = Some(lease.backend.clone());
+        record.claimed = Some(lease.claimed);
+        record.queued = self.message.as_ref().map(|message| message.queued);
+        record.spec = self.task();
+        if let Some(Err(invalid)) = self.message.as_ref().map(|message| &message.task) {
+            record.tail = Some(invalid.head.clone());
+        }
+        record
+    }
+
+    /// The task's next attempt.
+    fn again(&self, job: &JobName, attempt: u32) -> Option<NewTask> {
+        Some(NewTask {
+            job: job.clone(),
+            id: self.target.task.clone(),
+            task: self.task()?,
+            attempt: attempt + 1,
+            parent: self
+                .message
+                .as_ref()
+                .and_then(|message| message.parent.clone()),
+            traceparent: self
+                .message
+                .as_ref()
+                .and_then(|message| message.traceparent.clone()),
+        })
+    }
+
+    /// Fills in what becomes of the task after `outcome`.
+    pub(crate) fn fate(
+        &self,
+        shared: &Shared,
+        job: &JobName,
+        outcome: Outcome,
+        run: Uuid,
+        record: &mut Record,
+        with: &mut Vec<With>,
+    ) {
+        let before = Tally {
+            failures: record.failures,
+            losses: record.losses,
+        };
+        let spec = shared.spec(job).unwrap_or_default();
+        let retry = self
+            .task()
+            .map(|task| spec.retry_of(&task))
+            .unwrap_or_default();
+        let fate = fate(outcome, before, &retry, record.ended, run.as_bytes()[15]);
+        record.failures = fate.tally.failures;
+        record.losses = fate.tally.losses;
+        record.status = fate.status;
+        record.retry_at = fate.retry_at;
+        let Some(at) = fate.retry_at else { return };
+        match self.again(job, self.target.attempt) {
+            Some(task) if at <= record.ended => with.push(With::Task(task)),
+            Some(task) => with.push(With::Schedule(task, at)),
+            None => {
+                record.status = Status::Failed;
+                record.retry_at = None;
+                record.error = Some(
+                    "the message of the task is gone, so that it cannot be tried again".into(),
+                );
+            }
+        }
+    }
+}
+
+/// Commits a record; what the server will never take becomes a plain failed record with its text.
+pub(crate) async fn store(
+    shared: &Shared,
+    job: &JobName,
+    record: Record,
+    with: Vec<With>,
+) -> Result<u64, Failed> {
+    let wire = shared.spec(job).unwrap_or_default().wire;
+    let mut commit = Commit {
+        job: job.clone(),
+        record,
+        with,
+        wire,
+    };
+    let seq = match shared.nats.commit(&commit).await? {
+        Committed::At(seq) => seq,
+        Committed::Over => return last_seq_of(shared, job, &commit.record).await,
+        Committed::Refused(text) => {
+            commit.with.clear();
+            commit.record.status = Status::Failed;
+            commit.record.retry_at = None;
+            commit.record.error = Some(format!("the server does not take the record: {text}"));
+            match shared.nats.commit(&commit).await? {
+                Committed::At(seq) => seq,
+                Committed::Over | Committed::Refused(_) => {
+                    return last_seq_of(shared, job, &commit.record).await;
+                }
+            }
+        }
+    };
+    tell(shared, job, &commit.record, seq).await;
+    Ok(seq)
+}
+
+async fn tell(shared: &Shared, job: &JobName, record: &Record, seq: u64) {
+    let data = Data {
+        task: Some(record.task.clone()),
+        attempt: Some(record.attempt),
+        run: record.run,
+        fence: record.fence,
+        status: Some(record.status.as_str().to_owned()),
+        record: Some(seq),
+        reason: record.error.clone(),
+        ..Data::default()
+    };
+    let special = match record.status {
+        Status::Retrying => Some(Kind::Retrying),
+        Status::Skipped => Some(Kind::Skipped),
+        Status::Failed if record.spec.is_none() => Some(Kind::Rejected),
+        _ => None,
+    };
+    if let Some(kind) = special {
+        shared.tell(kind, job, data.clone()).await;
+    }
+    shared.tell(Kind::Committed, job, data).await;
+}
+
+async fn last_seq_of(shared: &Shared, job: &JobName, record: &Record) -> Result<u64, Failed> {
+    let last = shared.nats.last_record(job, &record.task).await?;
+    Ok(last.map_or(0, |(seq, _)| seq))
+}
+
+async fn last_seq(shared: &Shared, job: &JobName, target: &Target) -> Result<u64, Failed> {
+    let last = shared.nats.last_record(job, &target.task).await?;
+    Ok(last.map_or(0, |(seq, _)| seq))
+}
