@@ -1,0 +1,223 @@
+//! What the end of a program means for its task. Reads nothing but the files that the task left.
+
+use air_protocol::fate::Outcome;
+use air_protocol::limits::ERROR_CHARS_MAX;
+use air_protocol::time::Time;
+use serde_json::Value;
+
+use crate::brake::Why;
+use crate::execute::workdir::Workdir;
+use crate::execute::{End, Ended, SpawnProblem};
+use crate::files;
+use crate::subtasks::Family;
+
+/// Exit code by which a task asks to be run later (`EX_TEMPFAIL`).
+pub(crate) const EXIT_LATER: i32 = 75;
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<String>,
+    pub(crate) exit: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) output: Option<Value>,
+    pub(crate) tail: Option<String>,
+    pub(crate) started: Option<Time>,
+    pub(crate) cpu_ms: Option<u64>,
+    pub(crate) max_rss_kb: Option<u64>,
+    pub(crate) family: Family,
+}
+
+impl Report {
+    pub(crate) fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            error: None,
+            exit: None,
+            signal: None,
+            output: None,
+            tail: None,
+            started: None,
+            cpu_ms: None,
+            max_rss_kb: None,
+            family: Family::default(),
+        }
+    }
+
+    /// The same attempt, come to another end after all: nothing of its results exists.
+    #[must_use]
+    pub(crate) fn instead(self, outcome: Outcome, error: &str) -> Self {
+        Self {
+            outcome,
+            error: Some(shortened(error)),
+            output: None,
+            family: Family::default(),
+            ..self
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(ERROR_CHARS_MAX) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// The report of a program that has ended; none where the attempt is not ours to settle.
+/// Sub-tasks are not looked at yet: only a report that says `Succeeded` may have some.
+pub(crate) fn judge(
+    ended: Ended,
+    why: Option<Why>,
+    workdir: &Workdir,
+    started: Time,
+    now: Time,
+) -> Option<Report> {
+    let mut report = Report {
+        tail: tail(&ended.tail),
+        started: Some(started),
+        cpu_ms: Some(ended.cpu_ms),
+        max_rss_kb: Some(ended.max_rss_kb),
+        ..Report::new(Outcome::Failed)
+    };
+    match ended.end {
+        End::Exited(code) => return Some(of_exit(report, code, workdir, now)),
+        End::Signalled(number) => {
+            report.signal = Some(number);
+            let name = nix::sys::signal::Signal::try_from(number);
+            let name = name.map_or("unknown", |signal| signal.as_str());
+            report.error = Some(format!(
+                "signal {number} ({name}) ended the program; see its output, and the host's log for a lack of memory"
+            ));
+        }
+        End::TimedOut => {
+            let text = "its time was over; make it faster, or give the task a longer `timeout`";
+            report.error = Some(text.to_owned());
+        }
+        End::NotStarted(problem) => {
+            report.started = None;
+            report.outcome = not_started(&problem);
+            report.error = Some(shortened(&chain(&problem)));
+        }
+        End::Stopped(_) => match why {
+            Some(Why::Cancelled) => {
+                report.outcome = Outcome::Cancelled;
+                report.error = Some("a user cancelled the job".to_owned());
+            }
+            Some(Why::Drain) => {
+                report.outcome = Outcome::Later(None);
+                report.error = Some("the runner was asked to end; the task runs again".to_owned());
+            }
+            Some(Why::Over | Why::Lost) | None => return None,
+        },
+    }
+    Some(report)
+}
+
+fn of_exit(mut report: Report, code: i32, workdir: &Workdir, now: Time) -> Report {
+    report.exit = Some(code);
+    let output = files::output(&workdir.output());
+    match code {
+        0 => match output {
+            Ok(output) => {
+                report.output = output;
+                report.outcome = Outcome::Succeeded;
+                report
+            }
+            Err(text) => report.instead(Outcome::FailedForGood, &text),
+        },
+        EXIT_LATER => match files::retry_at(&workdir.retry_at(), now) {
+            Ok(at) => {
+                report.error = Some("it asked to be run later (exit code 75)".to_owned());
+                report.outcome = Outcome::Later(at);
+                report
+            }
+            Err(text) => report.instead(Outcome::FailedForGood, &text),
+        },
+        _ => {
+            report.error = Some(format!(
+                "the program left with exit code {code}; see its output"
+            ));
+            // What it wrote may tell why; what is no JSON is not its trouble now.
+            report.output = output.unwrap_or_default();
+            report
+        }
+    }
+}
+
+/// Whether another try may help.
+fn not_started(problem: &SpawnProblem) -> Outcome {
+    match problem {
+        SpawnProblem::NoProgram
+        | SpawnProblem::Unpassable { .. }
+        | SpawnProblem::TooLong { .. } => Outcome::FailedForGood,
+        // Another host, or this one a little later, may have what is missing.
+        SpawnProblem::WorkingFolder { .. }
+        | SpawnProblem::NotFound { .. }
+        | SpawnProblem::NotExecutable { .. }
+        | SpawnProblem::Host { .. } => Outcome::Failed,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// The last output as text, from its first whole character on.
+fn tail(bytes: &[u8]) -> Option<String> {
+    let is_inside = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
+    let cut = bytes.iter().take(3).take_while(is_inside).count();
+    let text = String::from_utf8_lossy(&bytes[cut..]);
+    (!text.is_empty()).then(|| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execute::Stop;
+
+    fn end_of(end: End, why: Option<Why>) -> Option<Report> {
+        let workdir = Workdir::create(&uuid::Uuid::now_v7().to_string(), b"", b"").unwrap();
+        let ended = Ended {
+            end,
+            cpu_ms: 1,
+            max_rss_kb: 1,
+            tail: "\u{fc}x".as_bytes()[1..].to_vec(),
+            output_bytes: 0,
+            output_dropped: 0,
+        };
+        judge(ended, why, &workdir, Time::default(), Time::default())
+    }
+
+    #[test]
+    fn each_end_has_its_outcome() {
+        let outcome = |end, why| end_of(end, why).map(|report| report.outcome);
+        assert_eq!(outcome(End::Exited(0), None), Some(Outcome::Succeeded));
+        assert_eq!(outcome(End::Exited(1), None), Some(Outcome::Failed));
+        assert_eq!(outcome(End::Exited(75), None), Some(Outcome::Later(None)));
+        assert_eq!(outcome(End::Signalled(9), None), Some(Outcome::Failed));
+        assert_eq!(outcome(End::TimedOut, None), Some(Outcome::Failed));
+        assert_eq!(
+            outcome(End::NotStarted(SpawnProblem::NoProgram), None),
+            Some(Outcome::FailedForGood)
+        );
+        let stopped = |why| outcome(End::Stopped(Stop::Cancel), Some(why));
+        assert_eq!(stopped(Why::Cancelled), Some(Outcome::Cancelled));
+        assert_eq!(stopped(Why::Drain), Some(Outcome::Later(None)));
+        assert_eq!(stopped(Why::Over), None);
+        assert_eq!(stopped(Why::Lost), None);
+        let report = end_of(End::Signalled(9), None).unwrap();
+        assert!(report.error.unwrap().contains("SIGKILL"));
+        assert_eq!(report.tail.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn an_error_is_cut_at_a_character() {
+        let long = "\u{fc}".repeat(ERROR_CHARS_MAX + 5);
+        assert_eq!(shortened(&long).chars().count(), ERROR_CHARS_MAX);
+    }
+}

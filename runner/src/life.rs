@@ -1,0 +1,203 @@
+//! The life of a runner, step by step: start, look, run, commit, release.
+
+use air_nats::{Error, Nats};
+use air_protocol::event::Kind;
+use air_protocol::fate::Outcome;
+use air_protocol::names::TaskId;
+use air_protocol::task::{Task, Work};
+use tokio::sync::mpsc;
+
+use crate::brake::Why;
+use crate::clock;
+use crate::compose;
+use crate::execute::workdir::Workdir;
+use crate::execute::{Ended, execute};
+use crate::exit::Exit;
+use crate::fanout;
+use crate::guard::guard;
+use crate::hold::Hold;
+use crate::judge::{Report, judge};
+use crate::logs::{self, Log};
+use crate::look::look;
+use crate::options::Options;
+use crate::record::Attempt;
+use crate::settle::{Finish, over, settle};
+use crate::subtasks::{self, Parent};
+
+/// Runs the task of one claim. When `shutdown` resolves the task is ended, and queued to run again.
+///
+/// The process must have no other children, and nothing else may run on this thread for long: see
+/// [`execute`].
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Exit {
+    let nats = match Nats::connect(&options.nats, "air-runner").await {
+        Ok(nats) => nats,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Exit::Unavailable;
+        }
+    };
+    let exit = live(&nats, &options, shutdown).await;
+    nats.flush().await;
+    exit.unwrap_or_else(|error| {
+        tracing::error!("failed to run a task: {error}");
+        Exit::Broken
+    })
+}
+
+async fn live(
+    nats: &Nats,
+    options: &Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Exit, Error> {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = host.to_string_lossy().into_owned();
+    let Some(hold) = Hold::start(nats, &options.claim, host).await? else {
+        tracing::info!("the claim is not ours");
+        return Ok(Exit::NotOurs);
+    };
+    // Removed last, when nobody waits for us any more.
+    let mut workdir = None;
+    let drain = async {
+        shutdown.await;
+        hold.brake.pull(Why::Drain);
+        std::future::pending::<()>().await;
+    };
+    let finish = tokio::select! {
+        biased;
+        finish = work(&hold, &options.backend, &mut workdir) => finish?,
+        never = guard(&hold) => match never {},
+        () = drain => Finish::LOST,
+    };
+    match finish {
+        Finish::Leave(exit) => Ok(exit),
+        Finish::Release { record, exit, .. } => {
+            hold.release(record).await?;
+            Ok(exit)
+        }
+    }
+}
+
+/// Everything between start and release.
+async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Result<Finish, Error> {
+    let Some(looked) = hold.unless_lost(look(hold)).await else {
+        return Ok(Finish::LOST);
+    };
+    let found = match looked? {
+        Ok(found) => found,
+        Err(record) => {
+            tracing::info!("the message is gone or the task's record has changed");
+            return Ok(Finish::Release {
+                record,
+                status: None,
+                exit: Exit::Stale,
+            });
+        }
+    };
+    if hold.remaining().is_zero() {
+        return Ok(Finish::LOST);
+    }
+    let attempt = Attempt {
+        hold,
+        found: &found,
+        backend,
+    };
+    let task = match &found.queued.task {
+        Ok(task) => task,
+        Err(invalid) => {
+            let report = Report {
+                tail: Some(invalid.head.clone()),
+                ..Report::new(Outcome::FailedForGood)
+            };
+            let report = report.instead(Outcome::FailedForGood, &invalid.reason);
+            return settle(&attempt, report).await;
+        }
+    };
+    hold.nats.emit(Kind::Started, hold.event_data()).await;
+    match &task.work {
+        Work::Fanout(page) => fanout::run(&attempt, page).await,
+        Work::Run(_) | Work::Exec(_) => run_program(&attempt, task, workdir).await,
+    }
+}
+
+async fn run_program(
+    attempt: &Attempt<'_>,
+    task: &Task,
+    slot: &mut Option<Workdir>,
+) -> Result<Finish, Error> {
+    let hold = attempt.hold;
+    let Some(needs) = hold.unless_lost(compose::needs(hold, task)).await else {
+        return Ok(Finish::LOST);
+    };
+    let made = needs
+        .map_err(|error| format!("what the task needs cannot be read: {error}"))
+        .and_then(|needs| {
+            Workdir::create(&hold.runner.to_string(), &compose::input(task), &needs)
+                .map_err(|error| format!("the host cannot make the working folder: {error}"))
+        });
+    let workdir = match made {
+        Ok(workdir) => &*slot.insert(workdir),
+        Err(text) => {
+            let report = Report::new(Outcome::Failed).instead(Outcome::Failed, &text);
+            return settle(attempt, report).await;
+        }
+    };
+    let started = clock::now();
+    let Some(ended) = run_logged(attempt, task, workdir).await else {
+        return Ok(Finish::LOST);
+    };
+    let why = hold.brake.why();
+    match judge(ended, why, workdir, started, clock::now()) {
+        Some(report) => {
+            let Some(report) = hold
+                .unless_lost(with_subtasks(attempt, workdir, report))
+                .await
+            else {
+                return Ok(Finish::LOST);
+            };
+            settle(attempt, report).await
+        }
+        None if why == Some(Why::Over) => over(hold).await,
+        None => Ok(Finish::LOST),
+    }
+}
+
+/// Runs the program until no process of it is left and its log is stored; none when the lease is lost.
+async fn run_logged(attempt: &Attempt<'_>, task: &Task, workdir: &Workdir) -> Option<Ended> {
+    let hold = attempt.hold;
+    let target = &hold.target;
+    let program = compose::program(hold, attempt.found, task, workdir);
+    let writer = (hold.nats).log_writer(&hold.job, &target.task, target.attempt, hold.runner);
+    let mut log = Log::new(writer);
+    let (chunks, output) = mpsc::channel(logs::WAITING_MAX);
+    let (ended, _) = tokio::join!(
+        execute(program, chunks, hold.brake.stop()),
+        hold.unless_lost(log.carry(output)),
+    );
+    hold.unless_lost(log.finish(ended.output_dropped)).await?;
+    Some(ended)
+}
+
+/// Adds the sub-tasks, which only an attempt that succeeded has.
+async fn with_subtasks(attempt: &Attempt<'_>, workdir: &Workdir, mut report: Report) -> Report {
+    if report.outcome != Outcome::Succeeded {
+        return report;
+    }
+    let task: &TaskId = &attempt.hold.target.task;
+    let parent = Parent {
+        job: &attempt.hold.job,
+        task,
+        traceparent: attempt.found.queued.traceparent.as_deref(),
+        wire: attempt.found.spec.wire,
+    };
+    let mut family = match subtasks::read(&workdir.tasks(), parent).await {
+        Ok(family) => family,
+        Err(text) => return report.instead(Outcome::FailedForGood, &text),
+    };
+    match fanout::store_rest(attempt, parent, workdir, &mut family).await {
+        Ok(()) => {
+            report.family = family;
+            report
+        }
+        Err(text) => report.instead(Outcome::Failed, &text),
+    }
+}

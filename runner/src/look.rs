@@ -1,0 +1,63 @@
+//! What a runner reads before anything runs: message, last record and spec, together.
+
+use air_nats::Error;
+use air_nats::queue::Queued;
+use air_nats::records::At;
+use air_protocol::spec::Spec;
+
+use crate::clock;
+use crate::hold::{Hold, STALE_MAX};
+use crate::patience::{Patience, again};
+
+/// What there is to do.
+pub(crate) struct Found {
+    /// The message.
+    pub(crate) queued: Queued,
+    /// The task's last record: the one that the claim expects.
+    pub(crate) last: Option<At>,
+    /// The job's spec.
+    pub(crate) spec: Spec,
+}
+
+/// Reads what there is to do; the sequence of the last record when there is nothing any more.
+pub(crate) async fn look(hold: &Hold) -> Result<Result<Box<Found>, u64>, Error> {
+    let target = &hold.target;
+    let (queued, last, spec) = tokio::join!(
+        again(async || hold.nats.queued_at(target.seq).await),
+        last_record(hold),
+        spec(hold),
+    );
+    let (queued, last, spec) = (queued?, last?, spec?);
+    let seq = last.as_ref().map_or(0, |(seq, _)| *seq);
+    let queued = queued.filter(|queued| {
+        seq == target.expected && queued.id == target.task && queued.attempt == target.attempt
+    });
+    Ok(match queued {
+        Some(queued) => Ok(Box::new(Found { queued, last, spec })),
+        None => Err(seq),
+    })
+}
+
+/// The task's last record; an answer older than the expected record is asked for again.
+pub(crate) async fn last_record(hold: &Hold) -> Result<Option<At>, Error> {
+    let begun = clock::boot();
+    let mut patience = Patience::new();
+    loop {
+        let last =
+            again(async || hold.nats.last_record(&hold.job, &hold.target.task).await).await?;
+        let seq = last.as_ref().map_or(0, |(seq, _)| *seq);
+        if seq >= hold.target.expected || clock::boot() > begun + STALE_MAX {
+            return Ok(last);
+        }
+        patience.wait().await;
+    }
+}
+
+/// The job's spec; the defaults where it is invalid, since the claim was made before it was.
+async fn spec(hold: &Hold) -> Result<Spec, Error> {
+    let (spec, _) = again(async || hold.nats.spec(&hold.job).await).await?;
+    Ok(spec.unwrap_or_else(|reason| {
+        tracing::warn!(%reason, "the job's spec is invalid; using the defaults");
+        Spec::default()
+    }))
+}

@@ -1,0 +1,177 @@
+//! Commits what became of an attempt, if the lease is still surely ours.
+
+use air_nats::Error;
+use air_nats::commit::{Commit, Committed};
+use air_protocol::codec;
+use air_protocol::event::{Data, Kind};
+use air_protocol::fate::Outcome;
+use air_protocol::record::{Record, Status};
+use air_protocol::task::Work;
+
+use crate::clock;
+use crate::exit::Exit;
+use crate::hold::Hold;
+use crate::judge::Report;
+use crate::look::last_record;
+use crate::patience::{Patience, a_few_times};
+use crate::record::Attempt;
+
+/// Tries to write a blob.
+pub(crate) const BLOB_TRIES: u32 = 5;
+/// Tries to commit after an answer that makes no sense.
+const COMMIT_TRIES: u32 = 10;
+
+/// How the runner leaves its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// It gives the lease back, naming this record.
+    Release {
+        /// Stream sequence of the task's last record, 0 for none.
+        record: u64,
+        /// Status of our own record, if there is one.
+        status: Option<Status>,
+        /// The exit.
+        exit: Exit,
+    },
+    /// It touches nothing.
+    Leave(Exit),
+}
+
+impl Finish {
+    pub(crate) const LOST: Self = Self::Leave(Exit::LeaseLost);
+}
+
+/// Commits `report`.
+pub(crate) async fn settle(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Error> {
+    let hold = attempt.hold;
+    let Some(settled) = hold.unless_lost(settle_held(attempt, report)).await else {
+        return Ok(Finish::LOST);
+    };
+    settled
+}
+
+/// For an attempt that somebody else has ended: gives the lease back, naming the record that did it.
+pub(crate) async fn over(hold: &Hold) -> Result<Finish, Error> {
+    let Some(last) = hold.unless_lost(last_record(hold)).await else {
+        return Ok(Finish::LOST);
+    };
+    Ok(Finish::Release {
+        record: last?.map_or(0, |(seq, _)| seq),
+        status: None,
+        exit: Exit::Over,
+    })
+}
+
+async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Error> {
+    let mut commit = attempt.commit_of(&report, clock::now());
+    let mut report = report;
+    if let Err(text) = slim(attempt.hold, &mut commit).await {
+        report = report.instead(Outcome::Failed, &text);
+        commit = attempt.commit_of(&report, clock::now());
+    }
+    let text = match try_commit(attempt.hold, &commit).await? {
+        Tried::Finished(finish) => return Ok(finish),
+        Tried::Refused(text) => text,
+    };
+    tracing::warn!(%text, "the server refuses the commit");
+    let text = format!("the server refuses to store the result: {text}");
+    // The rest of a fan-out must never be lost.
+    let outcome = match &attempt.found.queued.task {
+        Ok(task) if matches!(task.work, Work::Fanout(_)) => Outcome::Later(None),
+        _ => Outcome::FailedForGood,
+    };
+    let mut commit = attempt.commit_of(&report.instead(outcome, &text), clock::now());
+    if size(&commit) > attempt.hold.nats.max_payload() / 4 * 3 {
+        commit.record.spec = None;
+        commit.record.tail = None;
+    }
+    match try_commit(attempt.hold, &commit).await? {
+        Tried::Finished(finish) => Ok(finish),
+        Tried::Refused(text) => {
+            tracing::error!(%text, "the server refuses a plain record too");
+            Ok(Finish::Leave(Exit::Broken))
+        }
+    }
+}
+
+fn size(commit: &Commit) -> usize {
+    codec::encode(commit.wire, &commit.record).len()
+}
+
+/// Moves a large output into a blob: a message over the limit closes the connection.
+async fn slim(hold: &Hold, commit: &mut Commit) -> Result<(), String> {
+    let Some(output) = &commit.record.output else {
+        return Ok(());
+    };
+    if size(commit) <= hold.nats.max_payload() / 2 {
+        return Ok(());
+    }
+    let name = hold.runner.to_string();
+    let bytes = output.to_string().into_bytes();
+    let stored = a_few_times(BLOB_TRIES, async || hold.nats.put_blob(&name, &bytes).await);
+    stored
+        .await
+        .map_err(|error| format!("the output could not be stored: {error}"))?;
+    commit.record.output = None;
+    commit.record.output_blob = Some(name);
+    Ok(())
+}
+
+enum Tried {
+    Finished(Finish),
+    Refused(String),
+}
+
+async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
+    let mut patience = Patience::new();
+    for tried in 1.. {
+        if hold.remaining().is_zero() {
+            return Ok(Tried::Finished(Finish::LOST));
+        }
+        match hold.nats.commit(commit).await {
+            Ok(Committed::At(seq)) => return Ok(Tried::Finished(done(hold, commit, seq).await)),
+            Ok(Committed::Refused(text)) => return Ok(Tried::Refused(text)),
+            Ok(Committed::Over) => break,
+            Err(error) if tried >= COMMIT_TRIES => return Err(error),
+            Err(error) => tracing::warn!(%error, "committing again"),
+        }
+        patience.wait().await;
+    }
+    let last = last_record(hold).await?;
+    let finish = match last {
+        // An earlier try went through without our hearing of it.
+        Some((seq, last)) if is_same(&last, &commit.record) => done(hold, commit, seq).await,
+        last => Finish::Release {
+            record: last.map_or(0, |(seq, _)| seq),
+            status: None,
+            exit: Exit::Over,
+        },
+    };
+    Ok(Tried::Finished(finish))
+}
+
+/// Whether `last` is the record that we tried to commit, whatever its numbers became on the way.
+fn is_same(last: &Record, ours: &Record) -> bool {
+    let key = |record: &Record| (record.run, record.attempt, record.ended, record.lost);
+    key(last) == key(ours)
+}
+
+/// Tells of the commit.
+async fn done(hold: &Hold, commit: &Commit, seq: u64) -> Finish {
+    let record = &commit.record;
+    let data = Data {
+        status: Some(record.status.as_str().to_owned()),
+        record: Some(seq),
+        reason: record.error.clone(),
+        ..hold.event_data()
+    };
+    hold.nats.emit(Kind::Committed, data.clone()).await;
+    if record.status == Status::Retrying {
+        hold.nats.emit(Kind::Retrying, data).await;
+    }
+    Finish::Release {
+        record: seq,
+        status: Some(record.status),
+        exit: Exit::Done,
+    }
+}
