@@ -171,6 +171,11 @@ fn i1_one_runner() {
         |bad| bad.records[1].record.started = Some(Time::from_millis(1999)),
         "overlap on host-1 (at [10, 20])",
     );
+    let mut lost = good;
+    lost.records[1].record.started = Some(Time::from_millis(1999));
+    lost.records[0].record.lost = true;
+    lost.state = None;
+    assert_holds(lost);
 }
 
 #[test]

@@ -71,3 +71,20 @@ fn an_invalid_event_says_what_and_when() {
     let text = "`start` cannot happen while the job is waiting";
     assert_eq!(error.to_string(), text);
 }
+
+#[test]
+fn a_second_zombie_does_not_hide_the_first() {
+    let first = NOW.after(samples::TTL);
+    let mut state = JobState::new(NOW);
+    state.zombie_until = Some(first);
+    let mut lease = samples::starting(samples::OWN);
+    lease.ttl = crate::time::Span(samples::TTL / 10);
+    let [start, _, _, _, take_over, recovered] = samples::of_runner(samples::OWN);
+    for event in [super::Event::Claim(lease), start, take_over, recovered] {
+        let Ok(Change::To(next)) = state.apply(&event, NOW) else {
+            panic!("{event:?} in {}", state.name());
+        };
+        state = *next;
+    }
+    assert_eq!(state.zombie_until, Some(first));
+}

@@ -5,17 +5,17 @@ use uuid::Uuid;
 
 use super::samples::{NOW, OTHER, OWN, TTL, lease, of_runner, starting};
 use crate::job::{Change, Event, JobState};
-use crate::lease::{Decision, Ending, Phase, Target, Verdict};
+use crate::lease::{Decision, Ending, Lease, Phase, Target, Verdict};
 use crate::ledger::Ledger;
 use crate::record::tests::record;
 use crate::record::{Record, Status};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// A step: milliseconds that pass, then an event.
 type Step = (u64, Event);
 
 fn runner() -> impl Strategy<Value = Uuid> {
-    prop_oneof![Just(OWN), Just(OTHER)]
+    prop_oneof![5 => Just(OWN), 1 => Just(OTHER)]
 }
 
 fn given_up(runner: Uuid) -> Event {
@@ -33,16 +33,18 @@ fn given_up(runner: Uuid) -> Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let by_runner = (runner(), 0..6_usize).prop_map(|(who, which)| of_runner(who)[which].clone());
-    let hold = (runner(), 0..100_000_u64).prop_map(|(runner, millis)| Event::Recovered {
+    let hold = (runner(), 0..500_000_u64).prop_map(|(runner, millis)| Event::Recovered {
         runner,
         record: 41,
         hold_until: Some(Time::from_millis(NOW.as_millis() + millis)),
     });
     prop_oneof![
-        3 => runner().prop_map(|who| Event::Claim(starting(who))),
+        3 => (runner(), prop_oneof![Just(TTL), Just(TTL / 10)]).prop_map(|(who, ttl)| {
+            Event::Claim(Lease { ttl: Span(ttl), ..starting(who) })
+        }),
         1 => runner().prop_map(given_up),
         9 => by_runner,
-        2 => hold,
+        3 => hold,
         5 => prop::sample::select(vec![
             Event::Work,
             Event::Fold(Ledger::default()),
@@ -58,7 +60,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn walk() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec((0..20_000_u64, event()), 1..80)
+    prop::collection::vec((0..4_000_u64, event()), 1..120)
 }
 
 /// Applies the steps, and shows every change that really happens.
@@ -104,6 +106,8 @@ proptest! {
         follow(&steps, |before, event, after, now| {
             if before.is_held(now) {
                 assert!(after.hold_until >= before.hold_until, "{event:?}");
+            } else if !matches!(event, Event::StartFailed { .. } | Event::Recovered { .. }) {
+                assert_eq!(after.hold_until, None, "{event:?}");
             }
         });
     }
@@ -115,7 +119,8 @@ proptest! {
             let working = before.lease().is_some_and(|lease| lease.phase.may_commit());
             let taken = after.lease().is_none() && !matches!(event, Event::Release { .. });
             if working && taken {
-                assert!(after.zombie_until >= Some(now.after(TTL)));
+                let ttl = before.lease().unwrap().ttl;
+                assert!(after.zombie_until >= Some(now.after(ttl.0)));
             }
             assert!(after.zombie_until >= before.zombie_until, "{event:?}");
         });
