@@ -85,8 +85,9 @@ impl Nats {
                     .names
                     .task_token(&stored.subject)
                     .and_then(|text| text.parse().ok());
-                if let (Some(job), Some(task), Some(record)) = (job, task, read(stored)) {
-                    lasts.records.insert((job, task), record);
+                let Some(key) = job.zip(task) else { continue };
+                if let Some(record) = read(stored) {
+                    lasts.records.insert(key, record);
                 }
             }
         }

@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod installation;
 mod process;
 mod server;
 mod wait;
 
+pub use installation::Installation;
 pub use process::{Program, binary};
 pub use server::{Server, ServerOptions};
 pub use wait::{wait_for, wait_for_within};

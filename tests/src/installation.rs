@@ -1,0 +1,155 @@
+//! A whole installation: a server with its streams, managers, and the questions that tests ask.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use air_nats::Nats;
+use air_nats::jobs::Key;
+use air_protocol::job::{JobState, JobStatus};
+use air_protocol::names::{JobName, TaskId};
+use air_protocol::record::{Record, Status};
+use air_protocol::spec::Spec;
+
+use crate::process::{Program, binary};
+use crate::server::Server;
+use crate::wait::{wait_for, wait_for_within};
+
+/// A server, its managers, and a connection.
+pub struct Installation {
+    /// The server.
+    pub server: Server,
+    /// A connection to it.
+    pub nats: Nats,
+    /// The managers that run.
+    pub managers: Vec<Program>,
+}
+
+impl Installation {
+    /// A server with streams, and this many managers.
+    pub async fn start(managers: usize) -> Self {
+        let server = Server::start();
+        let nats = server.connect_init().await;
+        let mut installation = Self { server, nats, managers: Vec::new() };
+        for _ in 0..managers {
+            installation.add_manager(&[]);
+        }
+        installation
+    }
+
+    /// Starts one more manager, with further options of `airx manager`.
+    pub fn add_manager(&mut self, options: &[&str]) -> &mut Program {
+        let program = Program::start(&mut self.manager_command(options));
+        self.managers.push(program);
+        self.managers.last_mut().expect("one was added just now")
+    }
+
+    /// The command that starts a manager.
+    pub fn manager_command(&self, options: &[&str]) -> Command {
+        let mut command = self.airx(&["manager", "--poll", "1s", "--sync-interval", "0", "--runner"]);
+        command.arg(binary("air-runner")).args(options).stdout(Stdio::null());
+        if std::env::var_os("AIR_LOG").is_none() {
+            command.env("AIR_LOG", "error");
+        }
+        command
+    }
+
+    /// The command line, connected to the server.
+    pub fn airx(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("airx"));
+        command.args(arguments).env("NATS_URL", self.server.url()).stdin(Stdio::null());
+        command
+    }
+
+    /// Publishes a task as any client would.
+    pub async fn publish(&self, job: &str, task: &str) -> u64 {
+        let job = job.parse().unwrap();
+        self.nats.publish_task(&job, None, task.as_bytes().to_vec(), None).await.unwrap()
+    }
+
+    /// Writes the spec of a job as any client would.
+    pub async fn spec(&self, job: &str, spec: &str) {
+        let job: JobName = job.parse().unwrap();
+        let spec: Spec = serde_json::from_str(spec).unwrap();
+        let (_, revision) = self.nats.spec(&job).await.unwrap();
+        self.nats.write_spec(&job, &spec, revision).await.unwrap();
+    }
+
+    /// The state of a job.
+    pub async fn state(&self, job: &str) -> Option<JobState> {
+        let job: JobName = job.parse().unwrap();
+        match self.nats.job(&job).await.unwrap() {
+            Key::State(state, _) => Some(*state),
+            _ => None,
+        }
+    }
+
+    /// Waits until the state of a job is as wanted.
+    pub async fn wait_state(&self, job: &str, wanted: impl Fn(&JobState) -> bool) -> JobState {
+        wait_for(&format!("state of {job}"), async || match self.state(job).await {
+            Some(state) if wanted(&state) => Ok(state),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// Waits until a job is completed, with its queue empty up to the stream's end as it is now.
+    pub async fn wait_completed(&self, job: &str) -> JobState {
+        self.wait_completed_within(job, Duration::from_secs(60)).await
+    }
+
+    /// The same, with a time of the caller's.
+    pub async fn wait_completed_within(&self, job: &str, most: Duration) -> JobState {
+        let subject = self.nats.names().tasks(&job.parse().unwrap());
+        let end = self.nats.depth(&subject).await.unwrap().last_seq;
+        wait_for_within(most, &format!("end of {job}"), async || match self.state(job).await {
+            Some(state) if matches!(state.status, JobStatus::Completed { drained } if drained >= end) => Ok(state),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// All records of a job, in stream order.
+    pub async fn records(&self, job: &str) -> Vec<(u64, Record)> {
+        let job = job.parse().unwrap();
+        let mut all = Vec::new();
+        loop {
+            let from = all.last().map_or(0, |(seq, _)| *seq);
+            let (records, more) = self.nats.records_after(&job, from, 256).await.unwrap();
+            all.extend(records);
+            if !more {
+                return all;
+            }
+        }
+    }
+
+    /// The last record of a task.
+    pub async fn record(&self, job: &str, task: &str) -> Option<Record> {
+        let task: TaskId = task.parse().unwrap();
+        let last = self.nats.last_record(&job.parse().unwrap(), &task).await.unwrap();
+        last.map(|(_, record)| record)
+    }
+
+    /// Waits until the last record of a task has this status.
+    pub async fn wait_record(&self, job: &str, task: &str, status: Status) -> Record {
+        wait_for(&format!("{} {job}/{task}", status.as_str()), async || match self.record(job, task).await {
+            Some(record) if record.status == status => Ok(record),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// What a task printed.
+    pub async fn log(&self, job: &str, task: &str) -> Vec<u8> {
+        let (job, task) = (job.parse().unwrap(), task.parse().unwrap());
+        let mut bytes = Vec::new();
+        let mut from = 1;
+        loop {
+            let chunks = self.nats.logs(&job, Some(&task), from, 256).await.unwrap();
+            let Some(last) = chunks.last() else { return bytes };
+            from = last.seq + 1;
+            for chunk in chunks {
+                bytes.extend_from_slice(&chunk.payload);
+            }
+        }
+    }
+}

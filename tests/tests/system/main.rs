@@ -1,0 +1,3 @@
+//! The whole path on real servers: published by any client, run by managers and runners, read back.
+
+mod path;
