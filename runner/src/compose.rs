@@ -69,9 +69,9 @@ pub(crate) async fn needs(hold: &Hold, task: &Task) -> Result<Vec<u8>, Error> {
             (job, need.task.clone())
         };
         let wanted: Vec<_> = task.needs.iter().map(name).collect();
-        let mut records = records(hold, &wanted).await?;
+        let records = records(hold, &wanted).await?;
         for (need, name) in task.needs.iter().zip(&wanted) {
-            let known = match records.remove(name) {
+            let known = match records.get(name) {
                 Some((_, record)) => outcome(hold, record).await?,
                 None => Value::Null,
             };
@@ -98,11 +98,11 @@ async fn records(hold: &Hold, wanted: &[(JobName, TaskId)]) -> Result<Records, E
     }
 }
 
-async fn outcome(hold: &Hold, record: Record) -> Result<Value, Error> {
-    let output = match (record.output, record.output_blob) {
-        (Some(output), _) => output,
+async fn outcome(hold: &Hold, record: &Record) -> Result<Value, Error> {
+    let output = match (&record.output, &record.output_blob) {
+        (Some(output), _) => output.clone(),
         (None, Some(name)) => {
-            let blob = a_few_times(BLOB_TRIES, async || hold.nats.get_blob(&name).await).await?;
+            let blob = a_few_times(BLOB_TRIES, async || hold.nats.get_blob(name).await).await?;
             let value = blob.as_deref().map(serde_json::from_slice);
             value.and_then(Result::ok).unwrap_or_default()
         }

@@ -1,5 +1,11 @@
 //! One runner against a real server; the test plays the manager.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
+
 mod ends;
 mod family;
 mod stage;
