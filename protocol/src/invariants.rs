@@ -86,7 +86,7 @@ pub struct TaskMessage {
     pub task: TaskId,
     /// The attempt (header `Air-Attempt`).
     pub attempt: u32,
-    /// The task that queued this one (headers `Air-Parent` and `Air-Runner`).
+    /// The task that queued this one (header `Air-Parent`).
     pub parent: Option<Parent>,
     /// The rest of a fan-out, where the task is one.
     pub fanout: Option<Fanout>,

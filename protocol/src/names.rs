@@ -303,7 +303,7 @@ pub mod headers {
     pub const ATTEMPT: &str = "Air-Attempt";
     /// `<job>/<task>` that queued this one.
     pub const PARENT: &str = "Air-Parent";
-    /// The run that published this: a log chunk's or sub-task's runner.
+    /// The run that printed a chunk of log.
     pub const RUNNER: &str = "Air-Runner";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
