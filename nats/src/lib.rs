@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use air_protocol::names::Names;
 
-pub use bucket::Entry;
+pub use bucket::{Entry, Watch};
 pub use connect::{ConnectError, Link, Options};
 pub use request::Error;
 

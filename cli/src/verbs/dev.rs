@@ -1,0 +1,129 @@
+//! `airx dev`: a NATS server and a manager on this machine, with all state in one folder.
+
+mod find;
+mod server;
+
+use std::path::PathBuf;
+
+use air_nats::{Nats, Options};
+
+use crate::app::App;
+use crate::verbs::{init, manager};
+use crate::{Exit, Failure, logging};
+use server::Server;
+
+/// Options of `airx dev`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Ctrl-C or SIGTERM ends the manager, then the server; started again on the same folder, all jobs go on."
+)]
+pub struct Args {
+    /// Folder for all state
+    #[arg(long, default_value = "air-data")]
+    pub dir: PathBuf,
+    /// Port of the server on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 4222)]
+    pub port: u16,
+    /// Runners at once [default: twice the processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_runners: Option<u32>,
+    /// The program nats-server [default: $AIR_NATS_SERVER, the PATH, target/tools]
+    #[arg(long, value_name = "FILE")]
+    pub nats_server: Option<PathBuf>,
+    /// The program air-runner [default: beside airx, or on the PATH]
+    #[arg(long, value_name = "FILE")]
+    pub runner: Option<PathBuf>,
+}
+
+/// Runs both until told to stop.
+///
+/// # Errors
+/// One of them cannot start, or the server ended by itself.
+pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
+    let stop = manager::stop_signal()?;
+    tokio::pin!(stop);
+    let runner = manager::runner(args.runner)?;
+    let program = find::nats_server(args.nats_server)?;
+    logging::start("warn,air_manager=info");
+    let mut server = Server::start(&program, &args.dir, args.port)?;
+    let url = tokio::select! {
+        url = server.url() => url?,
+        () = &mut stop => {
+            server.stop().await;
+            return Ok(Exit::Done);
+        }
+    };
+    let nats = Options {
+        url: Some(url.clone()),
+        names: app.options()?.names,
+        ..Options::default()
+    };
+    let outcome = match prepare(&nats, app).await {
+        Ok(()) => {
+            banner(app, &url, &args.dir);
+            let options = air_manager::Options {
+                nats,
+                id: None,
+                runners_max: manager::runners(args.max_runners),
+                poll: manager::POLL,
+                runner,
+                drain: false,
+                sync_interval: std::time::Duration::ZERO,
+            };
+            work(options, &mut server, stop).await
+        }
+        Err(failure) => Err(failure),
+    };
+    server.stop().await;
+    outcome.map(|()| Exit::Done)
+}
+
+/// Runs the manager until told to stop, or until the server ends.
+async fn work(
+    options: air_manager::Options,
+    server: &mut Server,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let mut ended = None;
+    let shutdown = async {
+        tokio::select! {
+            () = stop => {}
+            how = server.ended() => ended = Some(how),
+        }
+    };
+    air_manager::run(options, shutdown)
+        .await
+        .map_err(manager::failure)?;
+    match ended {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+async fn prepare(options: &Options, app: &App) -> Result<(), Failure> {
+    let nats = Nats::connect(options, "airx dev").await?;
+    for one in nats.init(1, true).await? {
+        let mend = init::mend(&one);
+        if !mend.is_empty() {
+            app.console
+                .warn(format_args!("{} is not as it should be; {mend}", one.name));
+        }
+    }
+    Ok(())
+}
+
+fn banner(app: &App, url: &str, dir: &std::path::Path) {
+    let bold = |text: &str| {
+        if app.console.colour_err {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    };
+    app.console.note(format_args!(
+        "{} NATS at {url}, state in {}; Ctrl-C ends it\n\n  {}\n\n  airx submit hello --wait -- echo hi\n  airx logs hello\n  airx status --watch\n",
+        bold("airx dev:"),
+        dir.display(),
+        bold(&format!("export NATS_URL={url}")),
+    ));
+}
