@@ -15,10 +15,7 @@ use crate::execute::Program;
 use crate::execute::workdir::{Facts, Workdir, environment};
 use crate::hold::{Hold, STALE_MAX};
 use crate::look::Found;
-use crate::patience::{Patience, a_few_times, again};
-
-/// Tries to read a blob.
-const BLOB_TRIES: u32 = 5;
+use crate::patience::{Patience, again, for_a_while};
 
 /// The program of a task in its folder.
 pub(crate) fn program(hold: &Hold, found: &Found, task: &Task, workdir: &Workdir) -> Program {
@@ -102,7 +99,7 @@ async fn outcome(hold: &Hold, record: &Record) -> Result<Value, Error> {
     let output = match (&record.output, &record.output_blob) {
         (Some(output), _) => output.clone(),
         (None, Some(name)) => {
-            let blob = a_few_times(BLOB_TRIES, async || hold.nats.get_blob(name).await).await?;
+            let blob = for_a_while(async || hold.nats.get_blob(name).await).await?;
             let value = blob.as_deref().map(serde_json::from_slice);
             value.and_then(Result::ok).unwrap_or_default()
         }

@@ -22,7 +22,8 @@ pub enum Exit {
     Usage = 64,
     /// There is no NATS, or it does not let us in: nothing has run.
     Unavailable = 69,
-    /// NATS answers what the protocol does not allow; the lease is left to the managers.
+    /// NATS does not answer, or not as the protocol says, or the runner was asked to end before it had
+    /// started: the lease is left to the managers.
     Broken = 70,
 }
 

@@ -14,9 +14,9 @@ use crate::brake::Why;
 use crate::clock;
 use crate::execute::workdir::Workdir;
 use crate::judge::Report;
-use crate::patience::a_few_times;
+use crate::patience::for_a_while;
 use crate::record::Attempt;
-use crate::settle::{BLOB_TRIES, Finish, settle};
+use crate::settle::{Finish, settle};
 use crate::subtasks::{Family, Parent, Rest, fresh_id, of_lines};
 
 fn blob_name(fanout: &Fanout) -> String {
@@ -59,7 +59,7 @@ pub(crate) async fn store_rest(
         fanout.page += 1;
         let (name, lines) = (blob_name(&fanout), page.to_lines());
         let nats = &attempt.hold.nats;
-        a_few_times(BLOB_TRIES, async || nats.put_blob(&name, &lines).await)
+        for_a_while(async || nats.put_blob(&name, &lines).await)
             .await
             .map_err(|error| format!("the sub-tasks could not be stored: {error}"))?;
     }
@@ -103,7 +103,7 @@ pub(crate) async fn run(attempt: &Attempt<'_>, fanout: &Fanout) -> Result<Finish
 async fn load(attempt: &Attempt<'_>, fanout: &Fanout) -> Result<Vec<NewTask>, String> {
     let name = blob_name(fanout);
     let nats = &attempt.hold.nats;
-    let blob = a_few_times(BLOB_TRIES, async || nats.get_blob(&name).await)
+    let blob = for_a_while(async || nats.get_blob(&name).await)
         .await
         .map_err(|error| format!("the page `{name}` cannot be read: {error}"))?
         .ok_or_else(|| {

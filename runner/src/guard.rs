@@ -30,7 +30,7 @@ pub(crate) async fn guard(hold: &Hold) -> Infallible {
 }
 
 /// Returns when the lease was not renewed in time.
-async fn expiry(hold: &Hold) {
+pub(crate) async fn expiry(hold: &Hold) {
     loop {
         let remaining = hold.remaining();
         if remaining.is_zero() {

@@ -1,11 +1,15 @@
 //! The life of a runner, step by step: start, look, run, commit, release.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use air_nats::{Error, Nats};
 use air_protocol::event::Kind;
 use air_protocol::fate::Outcome;
 use air_protocol::names::TaskId;
 use air_protocol::task::{Task, Work};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::brake::Why;
 use crate::clock;
@@ -14,7 +18,7 @@ use crate::execute::workdir::Workdir;
 use crate::execute::{Ended, execute};
 use crate::exit::Exit;
 use crate::fanout;
-use crate::guard::guard;
+use crate::guard::{expiry, guard};
 use crate::hold::Hold;
 use crate::judge::{Report, judge};
 use crate::logs::{self, Log};
@@ -23,6 +27,9 @@ use crate::options::Options;
 use crate::record::Attempt;
 use crate::settle::{Finish, over, settle};
 use crate::subtasks::{self, Parent};
+
+/// Time that the last events get to leave.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// Runs the task of one claim. When `shutdown` resolves the task is ended, and queued to run again.
 ///
@@ -37,7 +44,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Exit {
         }
     };
     let exit = live(&nats, &options, shutdown).await;
-    nats.flush().await;
+    // Nothing but events can be on its way.
+    if timeout(FLUSH_MAX, nats.flush()).await.is_err() {
+        tracing::debug!("the last events are lost");
+    }
     exit.unwrap_or_else(|error| {
         tracing::error!("failed to run a task: {error}");
         Exit::Broken
@@ -51,7 +61,13 @@ async fn live(
 ) -> Result<Exit, Error> {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let host = host.to_string_lossy().into_owned();
-    let Some(hold) = Hold::start(nats, &options.claim, host).await? else {
+    let mut shutdown = pin!(shutdown);
+    let held = tokio::select! {
+        biased;
+        () = &mut shutdown => return Ok(Exit::Broken),
+        held = Hold::start(nats, &options.claim, host) => held?,
+    };
+    let Some(hold) = held else {
         tracing::info!("the claim is not ours");
         return Ok(Exit::NotOurs);
     };
@@ -71,8 +87,11 @@ async fn live(
     match finish {
         Finish::Leave(exit) => Ok(exit),
         Finish::Release { record, exit, .. } => {
-            hold.release(record).await?;
-            Ok(exit)
+            tokio::select! {
+                biased;
+                released = hold.release(record) => released.map(|()| exit),
+                () = expiry(&hold) => Ok(Exit::Broken),
+            }
         }
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use air_nats::Error;
 
+/// Tries that take some ten seconds.
+const TRIES: u32 = 18;
+
 /// Waits between tries: doubles from 5 ms to 1 s.
 #[derive(Debug)]
 pub(crate) struct Patience(Duration);
@@ -38,14 +41,13 @@ pub(crate) async fn again<T>(
     }
 }
 
-/// Repeats `request`, whatever its error, at most `tries` times: for blobs, whose errors do not
-/// tell which of them pass.
-pub(crate) async fn a_few_times<T>(
-    tries: u32,
+/// Repeats `request`, whatever its error, for some ten seconds: for blobs, whose errors do not tell
+/// which of them pass.
+pub(crate) async fn for_a_while<T>(
     mut request: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut patience = Patience::new();
-    for _ in 1..tries {
+    for _ in 1..TRIES {
         match request().await {
             Ok(value) => return Ok(value),
             Err(error) => tracing::debug!(%error, "trying again"),

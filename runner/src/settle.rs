@@ -6,6 +6,7 @@ use air_protocol::codec;
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::Outcome;
 use air_protocol::record::{Record, Status};
+use air_protocol::spec::Wire;
 use air_protocol::task::Work;
 
 use crate::clock;
@@ -13,11 +14,9 @@ use crate::exit::Exit;
 use crate::hold::Hold;
 use crate::judge::Report;
 use crate::look::last_record;
-use crate::patience::{Patience, a_few_times};
+use crate::patience::{Patience, for_a_while};
 use crate::record::Attempt;
 
-/// Tries to write a blob.
-pub(crate) const BLOB_TRIES: u32 = 5;
 /// Tries to commit after an answer that makes no sense.
 const COMMIT_TRIES: u32 = 10;
 
@@ -98,17 +97,35 @@ fn size(commit: &Commit) -> usize {
     codec::encode(commit.wire, &commit.record).len()
 }
 
-/// Moves a large output into a blob: a message over the limit closes the connection.
+/// Moves a large output into a blob, and chooses the shorter codec for a large task: a message over
+/// the limit closes the connection.
 async fn slim(hold: &Hold, commit: &mut Commit) -> Result<(), String> {
+    let bytes_max = hold.nats.max_payload() / 2;
+    if size(commit) <= bytes_max {
+        return Ok(());
+    }
+    store_output(hold, commit).await?;
+    let bytes = size(commit);
+    if bytes > bytes_max {
+        let usual = commit.wire;
+        commit.wire = match usual {
+            Wire::Json => Wire::Msgpack,
+            Wire::Msgpack => Wire::Json,
+        };
+        if size(commit) >= bytes {
+            commit.wire = usual;
+        }
+    }
+    Ok(())
+}
+
+async fn store_output(hold: &Hold, commit: &mut Commit) -> Result<(), String> {
     let Some(output) = &commit.record.output else {
         return Ok(());
     };
-    if size(commit) <= hold.nats.max_payload() / 2 {
-        return Ok(());
-    }
     let name = hold.runner.to_string();
     let bytes = output.to_string().into_bytes();
-    let stored = a_few_times(BLOB_TRIES, async || hold.nats.put_blob(&name, &bytes).await);
+    let stored = for_a_while(async || hold.nats.put_blob(&name, &bytes).await);
     stored
         .await
         .map_err(|error| format!("the output could not be stored: {error}"))?;

@@ -262,6 +262,16 @@ async fn a_server_that_is_silent_for_too_long_ends_the_task_within_the_lease() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_gone_does_not_keep_the_runner() {
+    let mut stage = short().await;
+    let (running, _, pid) = endless(&stage).await;
+    stage.server.kill();
+    assert_eq!(running.exit().await, Exit::LeaseLost);
+    assert!(!lives(&pid));
+    stage.assert_nothing_left();
+}
+
+#[tokio::test]
 async fn a_runner_that_is_asked_to_end_burns_no_retry() {
     let stage = short().await;
     let (running, _, pid) = endless(&stage).await;

@@ -14,9 +14,12 @@ use std::fs;
 use std::time::Duration;
 
 use air_nats::jobs::Key;
+use air_protocol::codec;
 use air_protocol::event::Kind;
 use air_protocol::job::Event;
 use air_protocol::record::Status;
+use air_protocol::spec::Wire;
+use air_protocol::task::{Task, Work};
 use air_tests::wait_for;
 use serde_json::{Value, json};
 
@@ -203,6 +206,28 @@ async fn a_large_output_goes_to_a_blob_and_on_to_those_who_need_it() {
         .run(&json!({ "id": "b", "run": "wc -c < $AIR_NEEDS > $AIR_OUTPUT", "needs": ["a"] }))
         .await;
     assert!(record.output.unwrap().as_u64() > Some(700_000));
+}
+
+#[tokio::test]
+async fn a_task_that_is_far_longer_in_json_is_recorded_whole() {
+    let stage = Stage::new().await;
+    let mut task = Task::new(Work::Run("wc -c < $AIR_INPUT; exit 1".into()));
+    task.input = Some(json!("\u{1}".repeat(300_000)));
+    task.id = Some(id("a"));
+    let payload = codec::encode(Wire::Msgpack, &task);
+    let published = stage
+        .nats
+        .publish_task(&stage.job, Some(codec::MSGPACK), payload, None);
+    let seq = published.await.unwrap();
+    assert_eq!(stage.run_at(seq).await, Exit::Done);
+    let (_, record) = stage.last("a").await.unwrap();
+    assert_eq!(record.tail.as_deref(), Some("1800002\n"));
+    assert_eq!((record.status, record.spec), (Status::Retrying, Some(task)));
+    assert!(
+        stage.nats.scheduled(&stage.job).await.unwrap()[0]
+            .task
+            .is_ok()
+    );
 }
 
 #[tokio::test]
