@@ -35,6 +35,19 @@ impl App {
     pub async fn nats(&self) -> Result<Nats, Failure> {
         Ok(Nats::connect(&self.options()?, "airx").await?)
     }
+
+    /// Warns when no manager is there to do what is asked.
+    ///
+    /// # Errors
+    /// NATS does not answer as it should.
+    pub async fn warn_unless_managed(&self, nats: &Nats) -> Result<(), Failure> {
+        if nats.managers().await?.is_empty() {
+            self.console.warn(
+                "no manager runs, so nothing goes on; start one with `airx manager` or `airx dev`",
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The time by this machine's clock.

@@ -243,14 +243,17 @@ mod tests {
         );
         let told = world(Some("prod"), &[("NATS_URL", "nats://env:1")]);
         let options = get(&Flags::default(), &told).unwrap();
-        assert_eq!((options.url(), options.creds), ("nats://env:1", None));
+        assert_eq!(
+            (options.url(), options.creds.clone()),
+            ("nats://env:1", None)
+        );
         let both = world(
             None,
             &[("NATS_URL", "nats://env:1"), ("NATS_CONTEXT", "prod")],
         );
         let options = get(&Flags::default(), &both).unwrap();
         assert_eq!(
-            (options.url(), options.ca),
+            (options.url(), options.ca.clone()),
             ("nats://env:1", Some("/ca".into()))
         );
     }

@@ -73,7 +73,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             .note("cancelling; `airx status` shows when it is done");
         return Ok(Exit::Done);
     }
-    warn_unless_managed(&nats, app).await?;
+    app.warn_unless_managed(&nats).await?;
     let timeout = args.timeout.map(|span| span.0);
     for job in stopped {
         let what = format!("{job} was not cancelled");
@@ -81,18 +81,6 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         app.console.note(format_args!("{job}: cancelled"));
     }
     Ok(Exit::Done)
-}
-
-/// Warns when nobody is there to drive a job on.
-///
-/// # Errors
-/// NATS does not answer as it should.
-pub async fn warn_unless_managed(nats: &Nats, app: &App) -> Result<(), Failure> {
-    if nats.managers().await?.is_empty() {
-        app.console
-            .warn("no manager runs, and only managers can do it; start one with `airx manager`");
-    }
-    Ok(())
 }
 
 /// Whether nothing of a job runs or waits.

@@ -44,8 +44,8 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
     tokio::pin!(stop);
     let runner = manager::runner(args.runner)?;
     let program = find::nats_server(args.nats_server)?;
-    logging::start("warn,air_manager=info");
-    let mut server = Server::start(&program, &args.dir, args.port)?;
+    logging::start("warn,air_manager=info,air_nats=error");
+    let mut server = Server::start(app, &program, &args.dir, args.port).await?;
     let url = tokio::select! {
         url = server.url() => url?,
         () = &mut stop => {
@@ -78,25 +78,15 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
     outcome.map(|()| Exit::Done)
 }
 
-/// Runs the manager until told to stop, or until the server ends.
+/// Runs the manager until told to stop, or until the server ends: without it the manager could only wait.
 async fn work(
     options: air_manager::Options,
     server: &mut Server,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let mut ended = None;
-    let shutdown = async {
-        tokio::select! {
-            () = stop => {}
-            how = server.ended() => ended = Some(how),
-        }
-    };
-    air_manager::run(options, shutdown)
-        .await
-        .map_err(manager::failure)?;
-    match ended {
-        Some(failure) => Err(failure),
-        None => Ok(()),
+    tokio::select! {
+        outcome = air_manager::run(options, stop) => outcome.map_err(manager::failure),
+        failure = server.ended() => Err(failure),
     }
 }
 

@@ -37,16 +37,7 @@ const POLL: Duration = Duration::from_secs(2);
 pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let nats = app.nats().await?;
     let job = args.job.as_ref();
-    let oldest = args.since.map(|span| {
-        Time::from_millis(
-            now()
-                .since(Time::from_millis(0))
-                .saturating_sub(span.0)
-                .as_millis()
-                .try_into()
-                .unwrap_or(0),
-        )
-    });
+    let oldest = args.since.map(|span| before(now(), span));
     let mut from = if args.follow && args.since.is_none() {
         nats.events_end().await? + 1
     } else {
@@ -70,6 +61,11 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         }
         drop(tokio::time::timeout(POLL, hints.next()).await);
     }
+}
+
+fn before(time: Time, span: Span) -> Time {
+    let millis = u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+    Time::from_millis(time.as_millis().saturating_sub(millis))
 }
 
 fn show(app: &App, stored: &Stored) -> Result<(), Failure> {

@@ -59,7 +59,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             .note("removing; `airx status` shows when it is done");
         return Ok(Exit::Done);
     }
-    super::cancel::warn_unless_managed(&nats, app).await?;
+    app.warn_unless_managed(&nats).await?;
     let timeout = args.timeout.map(|span| span.0);
     for job in &jobs {
         let what = format!("{job} was not removed");

@@ -55,14 +55,21 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 async fn find(nats: &Nats, job: &JobName, task: &TaskId) -> Result<Shown, Failure> {
     let key = nats.job(job).await?;
     let records = nats.task_records(job, task).await?;
-    let known = Known::waiting(nats, job, usize::MAX).await?;
+    let over = records
+        .last()
+        .is_some_and(|(_, last)| last.status.is_final());
+    let known = if over {
+        Known::default()
+    } else {
+        Known::waiting(nats, job, usize::MAX).await?
+    };
     let waiting = known
         .views(job, key.state())
         .into_iter()
         .find(|view| view.task == *task);
     let view = match (waiting, records.last()) {
         (Some(view), _) => view,
-        (None, Some(last)) => over(job, last),
+        (None, Some(last)) => view_of(job, last),
         (None, None) => {
             return Err(Failure::NoTask {
                 job: job.clone(),
@@ -90,7 +97,7 @@ async fn find(nats: &Nats, job: &JobName, task: &TaskId) -> Result<Shown, Failur
     })
 }
 
-fn over(job: &JobName, last: &At) -> TaskView {
+fn view_of(job: &JobName, last: &At) -> TaskView {
     let mut known = Known::default();
     known.lasts.insert(last.1.task.clone(), last.clone());
     let mut views = known.views(job, None);

@@ -88,11 +88,7 @@ fn order(job: &JobName, mut task: Task) -> Order {
 
 /// Says what keeps the tasks from running.
 async fn warn(nats: &Nats, app: &App, orders: &[Order]) -> Result<(), Failure> {
-    if nats.managers().await?.is_empty() {
-        app.console.warn(
-            "no manager runs, so the tasks wait; start one with `airx manager` or `airx dev`",
-        );
-    }
+    app.warn_unless_managed(nats).await?;
     let mut by_job: BTreeMap<&JobName, Vec<TaskId>> = BTreeMap::new();
     for order in orders {
         by_job

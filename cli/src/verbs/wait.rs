@@ -41,6 +41,7 @@ pub enum End {
 /// A job that is not there, or the time is over.
 pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let nats = app.nats().await?;
+    app.warn_unless_managed(&nats).await?;
     let wait = async {
         let mut exit = Exit::Done;
         for job in &args.jobs {
@@ -80,7 +81,7 @@ pub async fn job_end(nats: &Nats, app: &App, job: &JobName) -> Result<End, Failu
         let key = nats.job(job).await?;
         match &key {
             Key::State(state, _) => {
-                if let Some(end) = ended(state, last, settled) {
+                if let Some(end) = ended(job, state, last, settled) {
                     return Ok(end);
                 }
                 seen = true;
@@ -100,7 +101,7 @@ pub async fn job_end(nats: &Nats, app: &App, job: &JobName) -> Result<End, Failu
 }
 
 /// How a job ended, if what was queued up to `last` is over; `settled` when none of it is in the queue.
-fn ended(state: &JobState, last: u64, settled: bool) -> Option<End> {
+fn ended(job: &JobName, state: &JobState, last: u64, settled: bool) -> Option<End> {
     match &state.status {
         JobStatus::Completed { drained } => (*drained >= last || settled).then_some(End::Completed),
         JobStatus::Cancelled { drained } => {
@@ -108,7 +109,9 @@ fn ended(state: &JobState, last: u64, settled: bool) -> Option<End> {
             over.then(|| End::Bad("it was cancelled".to_owned()))
         }
         JobStatus::Failed { task } => Some(End::Bad(match task {
-            Some(task) => format!("it failed at the task {task}; `airx show` says why"),
+            Some(task) => {
+                format!("it failed at the task {task}; `airx show {job} {task}` says why")
+            }
             None => "it failed".to_owned(),
         })),
         JobStatus::Waiting
@@ -143,7 +146,7 @@ mod tests {
             status,
             ..JobState::new(Time::default())
         };
-        ended(&state, last, settled)
+        ended(&"j".parse().unwrap(), &state, last, settled)
     }
 
     #[test]

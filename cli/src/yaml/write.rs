@@ -107,19 +107,34 @@ fn inline(value: &Value) -> String {
 
 /// Text as it is where no reader can mistake it, else in the quotes of JSON, which YAML shares.
 fn text(text: &str) -> String {
-    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_');
-    let safe = |c: char| c.is_ascii_alphanumeric() || "_-./ @+=,()$%".contains(c);
-    let word = text.to_ascii_lowercase();
-    let reserved = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    if starts
-        && text.chars().all(safe)
-        && !text.ends_with(' ')
-        && !reserved.contains(&word.as_str())
-    {
+    let plain = is_duration(text)
+        || text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+            && text.chars().all(|c| c == ' ' || c.is_ascii_graphic())
+            && !text.contains(": ")
+            && !text.contains(" #")
+            && !text.ends_with([':', ' '])
+            && !is_word_of_yaml(text);
+    if plain {
         text.to_owned()
     } else {
         Value::from(text).to_string()
     }
+}
+
+/// Such as `1h30m`, which no reader takes for a number.
+fn is_duration(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && text.ends_with(['s', 'm', 'h'])
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || "smhdnu".contains(c))
+}
+
+/// Words that old or new readers take for a truth value or nothing.
+fn is_word_of_yaml(text: &str) -> bool {
+    let word = text.to_ascii_lowercase();
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    words.contains(&word.as_str())
 }
 
 #[cfg(test)]
@@ -129,8 +144,8 @@ mod tests {
 
     #[test]
     fn it_reads_well() {
-        let value = json!([{"job": "a", "n": 1, "tags": ["x", "1"], "none": null, "empty": {}, "run": "a\nb"}, [1, [2]]]);
-        let text = "- empty: {}\n  job: a\n  n: 1\n  none: null\n  run: |-\n    a\n    b\n  tags:\n    - x\n    - \"1\"\n-\n  - 1\n  -\n    - 2\n";
+        let value = json!([{"job": "a", "num": 1, "tags": ["x", "1"], "none": null, "empty": {}, "run": "a\nb"}, [1, [2]]]);
+        let text = "- empty: {}\n  job: a\n  none: null\n  num: 1\n  run: |-\n    a\n    b\n  tags:\n    - x\n    - \"1\"\n-\n  - 1\n  -\n    - 2\n";
         assert_eq!(write(&value), text);
     }
 
@@ -164,6 +179,14 @@ mod tests {
             "0x1f",
             "!x",
             "a\r\nb",
+            "echo a; exit 3",
+            "a:b",
+            "a:",
+            "echo \"x\" | y > z #",
+            "1h30m",
+            "x: {y}",
+            "0x1s",
+            "1e5m",
         ] {
             for value in [
                 json!(text),

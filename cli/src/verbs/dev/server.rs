@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use crate::Failure;
+use crate::app::App;
 
 /// Time for which the server may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -26,12 +27,17 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a server that keeps its state in `dir`. It gets no Ctrl-C of its own: the manager ends first.
-    pub(super) fn start(program: &Path, dir: &Path, port: u16) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        app: &App,
+        program: &Path,
+        dir: &Path,
+        port: u16,
+    ) -> Result<Self, Failure> {
         std::fs::create_dir_all(dir).map_err(Failure::io(format!("make {}", dir.display())))?;
         let dir = dir
             .canonicalize()
             .map_err(Failure::io(format!("find {}", dir.display())))?;
-        refuse_second(&dir)?;
+        end_former(app, &dir).await?;
         refuse_used(port)?;
         let ports = dir.join("ports");
         // Left by a server that was killed; a missing one is as good.
@@ -140,21 +146,47 @@ fn end_of(mut child: Child) -> oneshot::Receiver<String> {
     receiver
 }
 
-/// Another `airx dev` on the same folder would destroy it.
-fn refuse_second(dir: &Path) -> Result<(), Failure> {
-    let Ok(text) = std::fs::read_to_string(dir.join("nats-server.pid")) else {
+/// Two servers on one folder would destroy it. One that a killed `airx dev` left behind is ended.
+async fn end_former(app: &App, dir: &Path) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(dir.join("nats-server.pid")).unwrap_or_default();
+    let Some(pid) = text.trim().parse().ok().filter(|pid| *pid > 0) else {
         return Ok(());
     };
-    let pid = text.trim();
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let number = pid.parse::<i32>().unwrap_or(0);
-    if number > 0 && name.trim() == "nats-server" && kill(Pid::from_raw(number), None).is_ok() {
-        return Err(Failure::Refused(format!(
-            "{} is in use by a nats-server (process {pid}); end that `airx dev`, or the server by `kill {pid}`, or choose another folder with --dir",
-            dir.display()
-        )));
+    if name_of(pid) != "nats-server" {
+        return Ok(());
     }
-    Ok(())
+    let used = Failure::Refused(format!(
+        "{} is in use by a nats-server (process {pid}); end it, or choose another folder with --dir",
+        dir.display()
+    ));
+    if parent_of(pid).is_some_and(|parent| name_of(parent) == "airx") {
+        return Err(used);
+    }
+    app.console.note(format_args!(
+        "ending the nats-server (process {pid}) that an earlier `airx dev` left behind"
+    ));
+    let gone = async {
+        while name_of(pid) == "nats-server" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok();
+    match tokio::time::timeout(STOP_WITHIN, gone).await {
+        Ok(()) if told => Ok(()),
+        _ => Err(used),
+    }
+}
+
+/// The name of a process; empty when there is none.
+fn name_of(pid: i32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok()
 }
 
 fn refuse_used(port: u16) -> Result<(), Failure> {

@@ -169,7 +169,7 @@ mod tests {
         };
         let target = r#""target":{"task":"t","seq":1,"attempt":1,"expected":0}"#;
         let starting = entry("j", &lease(&format!(r#""phase":"starting",{target}"#)));
-        let at = |seconds| Time::from_millis(seconds * 1000);
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
         assert_eq!(of_key(&starting, "air-jobs", at(600)), []);
         let found = of_key(&starting, "air-jobs", at(700));
         assert!(found[0].found.contains("taken it over"), "{found:?}");
