@@ -17,6 +17,7 @@ use air_nats::jobs::Key;
 use air_protocol::codec;
 use air_protocol::event::Kind;
 use air_protocol::job::Event;
+use air_protocol::limits::LOG_BYTES_MAX;
 use air_protocol::record::Status;
 use air_protocol::spec::Wire;
 use air_protocol::task::{Task, Work};
@@ -206,6 +207,31 @@ async fn a_large_output_goes_to_a_blob_and_on_to_those_who_need_it() {
         .run(&json!({ "id": "b", "run": "wc -c < $AIR_NEEDS > $AIR_OUTPUT", "needs": ["a"] }))
         .await;
     assert!(record.output.unwrap().as_u64() > Some(700_000));
+}
+
+#[tokio::test]
+async fn a_log_has_an_end_that_says_what_is_missing() {
+    let stage = Stage::new().await;
+    let beyond = 1_000_000;
+    let line = format!("head -c {} /dev/zero; echo end >&2", LOG_BYTES_MAX + beyond);
+    let (_, record) = stage.run(&json!({ "id": "a", "run": line })).await;
+    assert!(record.tail.unwrap().ends_with("end\n"));
+    let (mut chunks, mut from) = (Vec::new(), 1);
+    loop {
+        let some = stage
+            .nats
+            .logs(&stage.job, Some(&id("a")), from, 100)
+            .await
+            .unwrap();
+        let Some(last) = some.last() else { break };
+        from = last.seq + 1;
+        chunks.extend(some);
+    }
+    let (last, kept) = chunks.split_last().unwrap();
+    let bytes: usize = kept.iter().map(|chunk| chunk.payload.len()).sum();
+    assert_eq!(bytes as u64, LOG_BYTES_MAX);
+    let text = String::from_utf8_lossy(&last.payload);
+    assert!(text.contains(&format!("{} bytes", beyond + 4)), "{text}");
 }
 
 #[tokio::test]
