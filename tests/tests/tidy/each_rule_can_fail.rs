@@ -126,6 +126,8 @@ fn knowledge_of_nats() {
         []
     );
     assert_eq!(faults(only_one_crate_knows_nats, "docs/why.md", bad), []);
+    let client = "examples/rust-client/Cargo.toml";
+    assert_eq!(faults(only_one_crate_knows_nats, client, bad), []);
 }
 
 #[test]
