@@ -141,16 +141,32 @@ async fn a_timeout_ends_the_whole_tree() {
     assert!(!lives(&stage.written("pid").await));
 }
 
-/// A task that runs until it is ended, and the process id of one of its processes.
+/// A task that runs until it is killed, and the process id of one of its processes.
 async fn endless(stage: &Stage) -> (Running, Claimed, String) {
+    until_ended(stage, "trap '' TERM").await
+}
+
+/// A task that runs until it is ended, and the process id of one of its processes.
+async fn until_ended(stage: &Stage, first: &str) -> (Running, Claimed, String) {
+    let pid = stage.file("pid");
     let line = format!(
-        "trap '' TERM; sleep 300 & echo $! > {}; wait; wait",
-        stage.file("pid").display()
+        "{first}; sleep 300 & echo $! > {}; wait; wait",
+        pid.display()
     );
     let (running, claimed) = stage.started(&json!({ "id": "a", "run": line })).await;
     let pid = stage.written("pid").await;
     assert!(lives(&pid));
     (running, claimed, pid)
+}
+
+/// The exit, which comes long before the next renewal: a signal made the runner look.
+async fn exit_at_once(stage: &Stage, running: Running) -> Exit {
+    let signalled = now();
+    stage.nats.signal(&stage.job).await;
+    let exit = running.exit().await;
+    let taken = now().since(signalled);
+    assert!(taken < stage.ttl / 4, "{taken:?}");
+    exit
 }
 
 async fn short() -> Stage {
@@ -161,11 +177,10 @@ async fn short() -> Stage {
 
 #[tokio::test]
 async fn cancelling_the_job_ends_the_task_by_a_record() {
-    let stage = short().await;
-    let (running, _, pid) = endless(&stage).await;
+    let stage = Stage::new().await;
+    let (running, _, pid) = until_ended(&stage, "true").await;
     stage.apply(Event::Stop(Ending::Cancel)).await;
-    stage.nats.signal(&stage.job).await;
-    assert_eq!(running.exit().await, Exit::Done);
+    assert_eq!(exit_at_once(&stage, running).await, Exit::Done);
     assert!(!lives(&pid));
     let (at, record) = stage.last("a").await.unwrap();
     assert_eq!(
@@ -218,8 +233,8 @@ async fn a_commit_that_comes_too_late_is_discarded() {
 
 #[tokio::test]
 async fn a_lease_that_is_taken_over_ends_the_task_without_a_word() {
-    let stage = short().await;
-    let (running, claimed, pid) = endless(&stage).await;
+    let stage = Stage::new().await;
+    let (running, claimed, pid) = until_ended(&stage, "true").await;
     stage
         .apply(Event::TakeOver {
             runner: claimed.runner,
@@ -227,8 +242,7 @@ async fn a_lease_that_is_taken_over_ends_the_task_without_a_word() {
         })
         .await;
     let key = stage.nats.job(&stage.job).await.unwrap();
-    stage.nats.signal(&stage.job).await;
-    assert_eq!(running.exit().await, Exit::LeaseLost);
+    assert_eq!(exit_at_once(&stage, running).await, Exit::LeaseLost);
     assert!(!lives(&pid));
     assert!(stage.last("a").await.is_none());
     assert_eq!(stage.nats.job(&stage.job).await.unwrap(), key);
