@@ -28,6 +28,8 @@ pub(crate) enum Error {
         path: PathBuf,
         why: String,
     },
+    /// The demo did not do what it shows, in words.
+    Demo(String),
     /// A tool was neither found nor could be installed.
     NoTool {
         name: &'static str,
@@ -73,6 +75,7 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
+            Self::Demo(what) => write!(f, "{what}"),
             Self::NoTool {
                 name,
                 tried,

@@ -12,7 +12,6 @@ mod test;
 mod tools;
 mod workspace;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,11 +43,8 @@ enum Verb {
     },
     /// Everything that a change must pass: format, lints, docs, licences, tests
     Ci,
-    /// Start the whole system on this machine, in release mode
-    Demo {
-        /// Folder that keeps the state [default: target/demo]
-        path: Option<PathBuf>,
-    },
+    /// Audit a source tree with the whole system on this machine, and show how
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,7 +52,7 @@ fn main() -> ExitCode {
         Verb::Tools { names } => tools::run(&names),
         Verb::Test { args } => test::run(&args),
         Verb::Ci => ci::run(),
-        Verb::Demo { path } => demo::run(path),
+        Verb::Demo(options) => demo::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
