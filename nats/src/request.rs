@@ -15,8 +15,8 @@ pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;
 pub(crate) const IN_FLIGHT: u64 = 10164;
 /// An atomic batch was not complete, as when its first message was refused.
 pub(crate) const BATCH_INCOMPLETE: u64 = 10176;
-/// Too many open batches.
-pub(crate) const BATCHES_FULL: u64 = 10199;
+/// Too many open batches. (10199, a batch with too many messages, does not pass.)
+pub(crate) const BATCHES_FULL: u64 = 10210;
 /// No such stream.
 pub(crate) const NO_STREAM: u64 = 10059;
 /// No such message.

@@ -141,6 +141,9 @@ async fn a_timeout_ends_the_whole_tree() {
     assert!(!lives(&stage.written("pid").await));
 }
 
+/// By then the runner has looked for the first time, and listens.
+const LISTENS: &str = "sleep 0.5";
+
 /// A task that runs until it is killed, and the process id of one of its processes.
 async fn endless(stage: &Stage) -> (Running, Claimed, String) {
     until_ended(stage, "trap '' TERM").await
@@ -178,7 +181,7 @@ async fn short() -> Stage {
 #[tokio::test]
 async fn cancelling_the_job_ends_the_task_by_a_record() {
     let stage = Stage::new().await;
-    let (running, _, pid) = until_ended(&stage, "true").await;
+    let (running, _, pid) = until_ended(&stage, LISTENS).await;
     stage.apply(Event::Stop(Ending::Cancel)).await;
     assert_eq!(exit_at_once(&stage, running).await, Exit::Done);
     assert!(!lives(&pid));
@@ -234,7 +237,7 @@ async fn a_commit_that_comes_too_late_is_discarded() {
 #[tokio::test]
 async fn a_lease_that_is_taken_over_ends_the_task_without_a_word() {
     let stage = Stage::new().await;
-    let (running, claimed, pid) = until_ended(&stage, "true").await;
+    let (running, claimed, pid) = until_ended(&stage, LISTENS).await;
     stage
         .apply(Event::TakeOver {
             runner: claimed.runner,

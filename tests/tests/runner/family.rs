@@ -74,6 +74,26 @@ async fn a_bad_line_fails_for_good_and_queues_nothing() {
     assert_eq!(stage.queue("demo").await.len(), 3);
 }
 
+#[tokio::test]
+async fn what_the_server_refuses_ends_in_a_plain_record() {
+    let mut stage = Stage::new().await;
+    let conf = stage.server.folder().join("nats.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    std::fs::write(&conf, text.replace("batch {", "batch { max_msgs: 3,")).unwrap();
+    stage.server.restart();
+    stage.nats = stage.server.connect().await;
+    let line = "echo 1 > $AIR_OUTPUT; for n in 1 2 3 4 5; do airx task add -- true; done";
+    let (_, record) = stage.run(&json!({ "id": "a", "run": line })).await;
+    assert_eq!(
+        (record.status, record.subtasks, record.output),
+        (Status::Failed, 0, None)
+    );
+    let error = record.error.unwrap();
+    assert!(error.contains("batch is too large"), "{error}");
+    assert_eq!(stage.queue("demo").await.len(), 1);
+    assert!(record.spec.is_some());
+}
+
 /// The fan-out that waits in the queue, and its sequence.
 async fn pending(stage: &Stage) -> Option<(u64, Fanout)> {
     let queue = stage.queue("demo").await;
