@@ -121,13 +121,11 @@ fn text(text: &str) -> String {
     }
 }
 
-/// Such as `1h30m`, which no reader takes for a number.
+/// Such as `1h30m` or `2days`: its last letter is none that a number could end with.
 fn is_duration(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
-        && text.ends_with(['s', 'm', 'h'])
-        && text
-            .chars()
-            .all(|c| c.is_ascii_digit() || "smhdnu".contains(c))
+        && text.ends_with(['s', 'm', 'h', 'y', 'r'])
+        && text.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 /// Words that old or new readers take for a truth value or nothing.
@@ -184,6 +182,7 @@ mod tests {
             "a:",
             "echo \"x\" | y > z #",
             "1h30m",
+            "2days",
             "x: {y}",
             "0x1s",
             "1e5m",
