@@ -180,8 +180,17 @@ async fn short() -> Stage {
 
 #[tokio::test]
 async fn cancelling_the_job_ends_the_task_by_a_record() {
+    cancel_after(LISTENS).await;
+}
+
+#[tokio::test]
+async fn cancelling_the_job_is_seen_even_before_the_runner_listens() {
+    cancel_after("true").await;
+}
+
+async fn cancel_after(first: &str) {
     let stage = Stage::new().await;
-    let (running, _, pid) = until_ended(&stage, LISTENS).await;
+    let (running, _, pid) = until_ended(&stage, first).await;
     stage.apply(Event::Stop(Ending::Cancel)).await;
     assert_eq!(exit_at_once(&stage, running).await, Exit::Done);
     assert!(!lives(&pid));
