@@ -12,7 +12,7 @@ use crate::verbs;
 
 /// Durable jobs of tasks on NATS: submit them, follow them, run what runs them
 #[derive(Debug, Parser)]
-#[command(name = "airx", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "airx", version, max_term_width = 100)]
 #[command(
     disable_help_subcommand = true,
     subcommand_required = true,

@@ -16,7 +16,7 @@ use crate::tasks_file;
 /// The options that describe a task, or the file that lists tasks.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TaskArgs {
-    /// Id of the task; the same id twice runs once [default: _<sequence in the stream>]
+    /// Id of the task; the same id twice runs once [default: _ and its sequence in the stream]
     #[arg(long, conflicts_with = "file")]
     pub id: Option<TaskId>,
     /// Tasks that must have succeeded before: TASK or JOB/TASK, with commas between

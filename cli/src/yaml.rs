@@ -1,4 +1,4 @@
-//! YAML, as JSON values: [`read`] tells on which line each value stands, [`write`] makes a document of one.
+//! YAML, as JSON values: [`read`] tells on which line each value stands, [`write()`] makes a document of one.
 //!
 //! Only what JSON can say is read: keys are text, and tags are refused. Where to start: [`read`].
 

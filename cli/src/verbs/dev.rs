@@ -4,6 +4,7 @@ mod find;
 mod server;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use air_nats::{Nats, Options};
 
@@ -68,7 +69,7 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
                 poll: manager::POLL,
                 runner,
                 drain: false,
-                sync_interval: std::time::Duration::ZERO,
+                sync_interval: Duration::ZERO,
             };
             work(options, &mut server, stop).await
         }
@@ -78,15 +79,26 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
     outcome.map(|()| Exit::Done)
 }
 
+/// Time in which the end of the server is seen after the manager has failed.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
 /// Runs the manager until told to stop, or until the server ends: without it the manager could only wait.
 async fn work(
     options: air_manager::Options,
     server: &mut Server,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    tokio::select! {
-        outcome = air_manager::run(options, stop) => outcome.map_err(manager::failure),
-        failure = server.ended() => Err(failure),
+    let failed = tokio::select! {
+        outcome = air_manager::run(options, stop) => match outcome {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+        failure = server.ended() => return Err(failure),
+    };
+    // Where the server has ended, that is why the manager failed.
+    match tokio::time::timeout(END_WITHIN, server.ended()).await {
+        Ok(failure) => Err(failure),
+        Err(_) => Err(manager::failure(failed)),
     }
 }
 

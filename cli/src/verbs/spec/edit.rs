@@ -1,6 +1,8 @@
 //! The spec in an editor, as YAML. What is wrong is told above it, and the editor opens again.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use air_nats::Nats;
@@ -8,6 +10,7 @@ use air_nats::jobs::Swap;
 use air_protocol::codec;
 use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::change::Changed;
@@ -32,14 +35,13 @@ pub(super) async fn run(nats: &Nats, app: &App, job: &JobName) -> Result<Changed
             )
         }
     };
-    let folder = tempfile::tempdir().map_err(Failure::io("make a temporary folder"))?;
-    let file = folder.path().join(format!("{job}.yaml"));
+    let file = Draft::new(job)?;
     loop {
         let before = with_head(job, wrong.as_deref(), &body);
-        std::fs::write(&file, &before).map_err(Failure::io("write the spec for the editor"))?;
-        open(&file)?;
+        std::fs::write(&file.0, &before).map_err(Failure::io("write the spec for the editor"))?;
+        open(&file.0)?;
         let after =
-            std::fs::read_to_string(&file).map_err(Failure::io("read what the editor wrote"))?;
+            std::fs::read_to_string(&file.0).map_err(Failure::io("read what the editor wrote"))?;
         if after == before {
             return match wrong {
                 Some(wrong) => Err(Failure::Usage(format!(
@@ -68,6 +70,30 @@ pub(super) async fn run(nats: &Nats, app: &App, job: &JobName) -> Result<Changed
                 wrong = Some(reason);
             }
         }
+    }
+}
+
+/// The file that the editor opens, for the eyes of this user only; gone when dropped.
+struct Draft(PathBuf);
+
+impl Draft {
+    fn new(job: &JobName) -> Result<Self, Failure> {
+        let name = format!("airx-{}-{job}.yaml", Uuid::new_v4().simple());
+        let path = std::env::temp_dir().join(name);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Failure::io(format!("make {}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // A draft that stays behind does no harm.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
