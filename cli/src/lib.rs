@@ -39,6 +39,8 @@ pub async fn run(cli: Cli) -> Exit {
         verbs::run(cli.verb, &app).await
     } else {
         tokio::select! {
+            // A verb that has words for it is asked first.
+            biased;
             outcome = verbs::run(cli.verb, &app) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
         }

@@ -2,6 +2,8 @@
 //!
 //! What the verbs do together with managers is tested in `tests/`; here nothing needs one. Start at [`world`].
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod control;
 mod dev;
 mod help;

@@ -1,6 +1,7 @@
 //! The nats-server of `airx dev`: its configuration, its start, its end.
 
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -152,7 +153,8 @@ async fn end_former(app: &App, dir: &Path) -> Result<(), Failure> {
     let Some(pid) = text.trim().parse().ok().filter(|pid| *pid > 0) else {
         return Ok(());
     };
-    if name_of(pid) != "nats-server" {
+    let conf = dir.join("nats.conf");
+    if !serves(pid, &conf) {
         return Ok(());
     }
     let used = Failure::Refused(format!(
@@ -166,7 +168,7 @@ async fn end_former(app: &App, dir: &Path) -> Result<(), Failure> {
         "ending the nats-server (process {pid}) that an earlier `airx dev` left behind"
     ));
     let gone = async {
-        while name_of(pid) == "nats-server" {
+        while serves(pid, &conf) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -175,6 +177,14 @@ async fn end_former(app: &App, dir: &Path) -> Result<(), Failure> {
         Ok(()) if told => Ok(()),
         _ => Err(used),
     }
+}
+
+/// Whether a process is a server with this configuration: the number may be another program's by now.
+fn serves(pid: i32, conf: &Path) -> bool {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words
+        .split(|byte| *byte == 0)
+        .any(|word| word == conf.as_os_str().as_bytes())
 }
 
 /// The name of a process; empty when there is none.
@@ -252,6 +262,15 @@ mod tests {
             "{failure}"
         );
         assert!(refuse_used(0).is_ok());
+    }
+
+    #[test]
+    fn only_a_server_of_this_folder_is_one() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!serves(own, Path::new("/nonexistent/nats.conf")));
+        let program = std::env::args().next().unwrap();
+        assert!(serves(own, Path::new(&program)));
+        assert!(parent_of(own).is_some_and(|parent| !name_of(parent).is_empty()));
     }
 
     #[test]
