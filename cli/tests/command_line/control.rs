@@ -140,7 +140,8 @@ async fn rm_moves_the_key_and_waits_until_it_is_gone() {
     let mut said = String::new();
     err.read_line(&mut said).unwrap();
     assert!(said.contains("no manager runs"), "{said}");
-    world.nats.erase_job(&job("j")).await.unwrap();
+    let revision = world.nats.job(&job("j")).await.unwrap().revision();
+    world.nats.erase_job(&job("j"), revision).await.unwrap();
     err.read_line(&mut said).unwrap();
     assert!(said.ends_with("j: removed\n"), "{said}");
     assert!(child.wait().unwrap().success());
