@@ -54,6 +54,8 @@ pub(crate) enum Outcome {
     Rest(Rest),
     /// There is a task to run, and no place for a runner.
     Full,
+    /// There is no such job.
+    Gone,
 }
 
 /// One look at one job.
@@ -129,7 +131,12 @@ impl Look<'_> {
                     *self.backlog = Backlog::new(self.job.clone());
                     self.reread().await?;
                 }
-                Step::Remove => return self.remove().await,
+                Step::Remove => {
+                    if let Some(outcome) = self.remove().await? {
+                        return Ok(outcome);
+                    }
+                }
+                Step::Rest(_) if self.key == Key::Absent => return Ok(Outcome::Gone),
                 Step::Rest(rest) => return Ok(Outcome::Rest(rest)),
             }
         }
@@ -345,10 +352,13 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn remove(&mut self) -> Result<Outcome, Failed> {
-        let rest = remove::remove(self.shared, self.job, &self.key).await?;
+    async fn remove(&mut self) -> Result<Option<Outcome>, Failed> {
+        if let held @ Rest::Held(_) = remove::remove(self.shared, self.job, &self.key).await? {
+            return Ok(Some(Outcome::Rest(held)));
+        }
         *self.backlog = Backlog::new(self.job.clone());
-        Ok(Outcome::Rest(rest))
+        self.reread().await?;
+        Ok(None)
     }
 
     /// Deletes what is left over; off the path of the next task.

@@ -447,6 +447,7 @@ impl Control {
                 let wait = until.since(crate::shared::now()) + Duration::from_millis(1);
                 self.agenda.at(job, now + wait);
             }
+            Ok(Outcome::Gone) => drop(self.known.remove(job)),
             Ok(Outcome::Rest(_)) => {}
             Err(error) => {
                 tracing::warn!(%job, %error, "could not look at the job; trying again");
@@ -471,7 +472,11 @@ impl Control {
                 break;
             };
             let key = self.known.get(&job).map(|known| known.key.clone());
-            let key = key.filter(|key| matches!(key, Key::State(..)));
+            let waits = |key: &Key| {
+                key.state()
+                    .is_some_and(|state| state.status == JobStatus::Waiting)
+            };
+            let key = key.filter(waits);
             let mut backlog = self
                 .backlogs
                 .remove(&job)

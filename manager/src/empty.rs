@@ -30,7 +30,11 @@ pub(crate) async fn empty(shared: &Shared, job: &JobName, key: &Key) -> Result<(
     };
     let nats = &shared.nats;
     let names = nats.names();
-    let up_to = nats.depth(&names.tasks(job)).await?.last_seq;
+    let up_to = nats.stream_end(&names.stream()).await?;
+    // What was published up to here was published before, or while, the job was being cancelled.
+    if nats.job(job).await?.revision() != *revision {
+        return Ok(());
+    }
     for (task, spec) in open_tasks(shared, job, up_to).await? {
         cancel(shared, job, &task, spec).await?;
     }

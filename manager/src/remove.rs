@@ -10,9 +10,10 @@ use crate::shared::{Shared, now};
 /// Records read at once.
 const PAGE: usize = 256;
 
-/// Deletes all of a job in status `removing`, once no runner of it can still commit. Each step can be repeated.
+/// Deletes all of a job in status `removing`, once no runner of it can still commit. Each step can be
+/// repeated, and none touches what came after the key was last seen as `removing`: a new job of the same name.
 pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<Rest, Failed> {
-    let Key::State(state, _) = key else {
+    let Key::State(state, revision) = key else {
         return Ok(Rest::Done);
     };
     if let Some(until) = state.zombie_until.filter(|until| *until > now()) {
@@ -20,27 +21,34 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     }
     let nats = &shared.nats;
     let names = nats.names();
-    nats.purge(&names.stream(), &names.job_schedules(job), None)
+    let (_, spec) = nats.spec(job).await?;
+    let end = nats.stream_end(&names.stream()).await?;
+    let logs_end = nats.stream_end(&names.logs_stream()).await?;
+    if nats.job(job).await?.revision() != *revision {
+        return Ok(Rest::Done);
+    }
+    let stream = names.stream();
+    nats.purge(&stream, &names.job_schedules(job), Some(end))
         .await?;
-    nats.purge(&names.stream(), &names.tasks(job), None).await?;
-    nats.purge(&names.logs_stream(), &names.job_logs(job), None)
+    nats.purge(&stream, &names.tasks(job), Some(end)).await?;
+    nats.purge(&names.logs_stream(), &names.job_logs(job), Some(logs_end))
         .await?;
-    delete_blobs(shared, job).await?;
-    nats.erase_spec(job).await?;
-    nats.purge(&names.stream(), &names.job_results(job), None)
+    delete_blobs(shared, job, end).await?;
+    nats.erase_spec(job, spec).await?;
+    nats.purge(&stream, &names.job_results(job), Some(end))
         .await?;
-    nats.erase_job(job).await?;
+    nats.erase_job(job, *revision).await?;
     tracing::info!(%job, "removed");
     Ok(Rest::Done)
 }
 
-async fn delete_blobs(shared: &Shared, job: &JobName) -> Result<(), Failed> {
+async fn delete_blobs(shared: &Shared, job: &JobName, up_to: u64) -> Result<(), Failed> {
     let mut from = 0;
     loop {
         let (records, more) = shared.nats.records_after(job, from, PAGE).await?;
         for (seq, record) in records {
             from = seq;
-            if let Some(blob) = &record.output_blob {
+            if let Some(blob) = record.output_blob.as_ref().filter(|_| seq <= up_to) {
                 shared.nats.delete_blob(blob).await?;
             }
         }

@@ -9,6 +9,7 @@ use air_protocol::job::{Event, JobState};
 use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
 use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status};
+use air_protocol::task::Work;
 use uuid::Uuid;
 
 use crate::advance::Failed;
@@ -147,6 +148,12 @@ impl Base {
         })
     }
 
+    /// The rest of a family: tried again without limit, so that no member is lost.
+    fn is_fanout(&self) -> bool {
+        self.task()
+            .is_some_and(|task| matches!(task.work, Work::Fanout(_)))
+    }
+
     /// A record of the attempt under a lease, with its status still open.
     pub(crate) fn record(&self, lease: &Lease, fence: u64) -> Record {
         let target = &self.target;
@@ -205,6 +212,10 @@ impl Base {
             losses: record.losses,
         };
         let spec = shared.spec(job).unwrap_or_default();
+        let outcome = match outcome {
+            Outcome::Lost if self.is_fanout() => Outcome::Later(None),
+            other => other,
+        };
         let retry = self
             .task()
             .map(|task| spec.retry_of(&task))

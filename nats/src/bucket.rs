@@ -1,15 +1,13 @@
 //! Key-value buckets, as the streams that they are: leader reads, compare-and-swap, watches.
 
-use air_protocol::time::Time;
-use async_nats::jetstream::kv::Operation;
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use serde_json::json;
-
 use crate::Nats;
 use crate::direct::Stored;
 use crate::publish::{Outgoing, Written};
 use crate::request::Error;
+use air_protocol::time::Time;
+use async_nats::jetstream::kv::Operation;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 
 /// What a key holds at one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,12 +106,10 @@ impl Nats {
         }
     }
 
-    /// Removes every trace of a key, so that it was never there.
-    pub(crate) async fn erase(&self, bucket: &str, key: &str) -> Result<(), Error> {
-        let body = json!({ "filter": subject(bucket, key) });
-        self.api::<serde_json::Value>(&format!("STREAM.PURGE.{}", stream(bucket)), &body)
-            .await?;
-        Ok(())
+    /// Removes every trace of a key up to a revision, so that it was never there.
+    pub(crate) async fn erase(&self, bucket: &str, key: &str, revision: u64) -> Result<(), Error> {
+        self.purge(&stream(bucket), &subject(bucket, key), Some(revision))
+            .await
     }
 
     /// The last sequence of a bucket's stream.

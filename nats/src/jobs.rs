@@ -80,12 +80,13 @@ impl Nats {
             .await
     }
 
-    /// Removes every trace of a job's key: the last step of removing a job.
+    /// Removes every trace of a job's key up to a revision: the last step of removing a job.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn erase_job(&self, job: &JobName) -> Result<(), Error> {
-        self.erase(&self.names.jobs_bucket(), job.as_str()).await
+    pub async fn erase_job(&self, job: &JobName, revision: u64) -> Result<(), Error> {
+        self.erase(&self.names.jobs_bucket(), job.as_str(), revision)
+            .await
     }
 
     /// The last revision of the bucket, with which a watch can be checked.

@@ -156,6 +156,25 @@ impl Nats {
         ))
     }
 
+    /// The sequence of the last message in a job's queue, from the leader; 0 for none.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn queue_end(&self, job: &JobName) -> Result<u64, Error> {
+        let last = self
+            .get_last_leader(&self.names.stream(), &self.names.tasks(job))
+            .await?;
+        Ok(last.map_or(0, |stored| stored.seq))
+    }
+
+    /// The last sequence of a stream.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn stream_end(&self, stream: &str) -> Result<u64, Error> {
+        Ok(self.stream_info(stream, None).await?.state.last_seq)
+    }
+
     /// The message at `seq`, from any replica or else from the leader; none when it is gone.
     ///
     /// # Errors

@@ -50,12 +50,13 @@ impl Nats {
         .await
     }
 
-    /// Removes every trace of a job's spec.
+    /// Removes every trace of a job's spec up to a revision.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn erase_spec(&self, job: &JobName) -> Result<(), Error> {
-        self.erase(&self.names.specs_bucket(), job.as_str()).await
+    pub async fn erase_spec(&self, job: &JobName, revision: u64) -> Result<(), Error> {
+        self.erase(&self.names.specs_bucket(), job.as_str(), revision)
+            .await
     }
 
     /// All specs as they are, and from then on as they change.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::VERSION;
 use crate::job::JobState;
-use crate::limits::TASK_BYTES_MAX;
+use crate::limits::{TASK_BYTES_MAX, TASK_DEPTH_MAX};
 use crate::record::Record;
 use crate::spec::{SPEC_FIELDS, Spec, SpecRule, Wire};
 use crate::task::{TASK_FIELDS, Task, TaskRule, WORK_FIELDS};
@@ -30,6 +30,11 @@ pub enum DecodeError {
         "the message has {0} bytes, but {TASK_BYTES_MAX} are the most; hand large input over as a file or address"
     )]
     TooLarge(usize),
+    /// Too many levels.
+    #[error(
+        "it has more than {TASK_DEPTH_MAX} levels of lists and objects; hand deep input over as a text or a file"
+    )]
+    TooDeep,
     /// A codec that nobody knows.
     #[error("`Content-Type` is `{0}`; use {JSON} or {MSGPACK}")]
     ContentType(String),
@@ -111,6 +116,9 @@ pub fn task_of(value: Value) -> Result<Task, DecodeError> {
         return Err(DecodeError::NotAnObject(type_name(&value)));
     };
     check_version(&value)?;
+    if depth(&value, TASK_DEPTH_MAX + 1) > TASK_DEPTH_MAX {
+        return Err(DecodeError::TooDeep);
+    }
     check_fields(fields.keys(), TASK_FIELDS)?;
     let work: Vec<_> = WORK_FIELDS
         .iter()
@@ -244,6 +252,17 @@ fn check_fields<'a>(
     Ok(())
 }
 
+/// Levels of lists and objects, counted up to `most`.
+fn depth(value: &Value, most: usize) -> usize {
+    let below = |value| depth(value, most.saturating_sub(1));
+    match value {
+        _ if most == 0 => 0,
+        Value::Array(list) => 1 + list.iter().map(below).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(below).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
 fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -322,6 +341,15 @@ mod tests {
         assert!(error(r#"{"run":"a","retry":{"max":"x"}}"#).contains("`retry.max`"));
         assert!(error(r#"{"run":"a","retry":{"maxx":1}}"#).contains("maxx"));
         assert!(error(r#"{"run":"a","v":2}"#).contains("update"));
+        let deep = |levels: usize| {
+            format!(
+                r#"{{"run":"a","input":{}{}}}"#,
+                "[".repeat(levels),
+                "]".repeat(levels)
+            )
+        };
+        assert!(error(&deep(100)).contains("100 levels"));
+        assert!(decode_task(None, deep(99).as_bytes()).is_ok());
         assert!(error(&format!(r#"{{"run":"{}"}}"#, "x".repeat(TASK_BYTES_MAX))).contains("most"));
         assert!(
             decode_task(Some("text/plain"), b"x")

@@ -10,6 +10,8 @@ pub const JOB_NAME_CHARS_MAX: usize = 64;
 pub const TASK_ID_CHARS_MAX: usize = 64;
 /// Bytes of one task message.
 pub const TASK_BYTES_MAX: usize = 512 * 1024;
+/// Levels of lists and objects within one task, itself among them.
+pub const TASK_DEPTH_MAX: usize = 100;
 /// Tasks that one task may need.
 pub const TASK_NEEDS_MAX: usize = 1000;
 /// Labels of one task or job.

@@ -1,17 +1,20 @@
 //! A whole installation: a server with its streams, managers, and the questions that tests ask.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use air_nats::Nats;
 use air_nats::jobs::Key;
+use air_protocol::codec::decode_task;
 use air_protocol::job::{JobState, JobStatus};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
 use air_protocol::spec::Spec;
 
 use crate::process::{Program, binary};
-use crate::server::Server;
+use crate::server::{Server, ServerOptions};
 use crate::wait::{wait_for, wait_for_within};
 
 /// A server, its managers, and a connection.
@@ -22,14 +25,29 @@ pub struct Installation {
     pub nats: Nats,
     /// The managers that run.
     pub managers: Vec<Program>,
+    /// A clock of this installation is shifted, so that no time says anything about its leases.
+    pub clocks_jump: bool,
+    acknowledged: Mutex<BTreeMap<JobName, Vec<TaskId>>>,
 }
 
 impl Installation {
     /// A server with streams, and this many managers.
     pub async fn start(managers: usize) -> Self {
-        let server = Server::start();
+        Self::start_on(ServerOptions::default(), managers).await
+    }
+
+    /// The same, on a server with options.
+    pub async fn start_on(options: ServerOptions, managers: usize) -> Self {
+        let server = Server::start_with(options);
         let nats = server.connect_init().await;
-        let mut installation = Self { server, nats, managers: Vec::new() };
+        let (clocks_jump, acknowledged) = (false, Mutex::default());
+        let mut installation = Self {
+            server,
+            nats,
+            managers: Vec::new(),
+            clocks_jump,
+            acknowledged,
+        };
         for _ in 0..managers {
             installation.add_manager(&[]);
         }
@@ -45,8 +63,18 @@ impl Installation {
 
     /// The command that starts a manager.
     pub fn manager_command(&self, options: &[&str]) -> Command {
-        let mut command = self.airx(&["manager", "--poll", "1s", "--sync-interval", "0", "--runner"]);
-        command.arg(binary("air-runner")).args(options).stdout(Stdio::null());
+        let mut command = self.airx(&[
+            "manager",
+            "--poll",
+            "1s",
+            "--sync-interval",
+            "0",
+            "--runner",
+        ]);
+        command
+            .arg(binary("air-runner"))
+            .args(options)
+            .stdout(Stdio::null());
         if std::env::var_os("AIR_LOG").is_none() {
             command.env("AIR_LOG", "error");
         }
@@ -56,14 +84,51 @@ impl Installation {
     /// The command line, connected to the server.
     pub fn airx(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("airx"));
-        command.args(arguments).env("NATS_URL", self.server.url()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("NATS_URL", self.server.url())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The `nats` command line, connected to the server: `AIR_NATS_CLI`, or the one on the PATH.
+    pub fn nats_cli(&self, arguments: &[&str]) -> Command {
+        let mut command =
+            Command::new(std::env::var_os("AIR_NATS_CLI").unwrap_or_else(|| "nats".into()));
+        command
+            .args(arguments)
+            .env("NATS_URL", self.server.url())
+            .stdin(Stdio::null());
         command
     }
 
     /// Publishes a task as any client would.
     pub async fn publish(&self, job: &str, task: &str) -> u64 {
-        let job = job.parse().unwrap();
-        self.nats.publish_task(&job, None, task.as_bytes().to_vec(), None).await.unwrap()
+        self.publish_as(job, None, task.as_bytes()).await
+    }
+
+    /// Publishes bytes of any kind as a task.
+    pub async fn publish_as(&self, job: &str, content_type: Option<&str>, bytes: &[u8]) -> u64 {
+        let job: JobName = job.parse().unwrap();
+        let seq = self
+            .nats
+            .publish_task(&job, content_type, bytes.to_vec(), None)
+            .await
+            .unwrap();
+        let task = decode_task(content_type, bytes)
+            .map_or_else(|_| TaskId::of_sequence(seq), |task| task.id_at(seq));
+        self.acknowledged
+            .lock()
+            .unwrap()
+            .entry(job)
+            .or_default()
+            .push(task);
+        seq
+    }
+
+    /// The tasks whose publish was acknowledged, by job.
+    pub fn acknowledged(&self) -> BTreeMap<JobName, Vec<TaskId>> {
+        self.acknowledged.lock().unwrap().clone()
     }
 
     /// Writes the spec of a job as any client would.
@@ -85,22 +150,24 @@ impl Installation {
 
     /// Waits until the state of a job is as wanted.
     pub async fn wait_state(&self, job: &str, wanted: impl Fn(&JobState) -> bool) -> JobState {
-        wait_for(&format!("state of {job}"), async || match self.state(job).await {
-            Some(state) if wanted(&state) => Ok(state),
-            other => Err(other),
+        wait_for(&format!("state of {job}"), async || {
+            match self.state(job).await {
+                Some(state) if wanted(&state) => Ok(state),
+                other => Err(other),
+            }
         })
         .await
     }
 
-    /// Waits until a job is completed, with its queue empty up to the stream's end as it is now.
+    /// Waits until a job is completed, with its queue empty up to its last message as it is now.
     pub async fn wait_completed(&self, job: &str) -> JobState {
-        self.wait_completed_within(job, Duration::from_secs(60)).await
+        self.wait_completed_within(job, Duration::from_secs(60))
+            .await
     }
 
     /// The same, with a time of the caller's.
     pub async fn wait_completed_within(&self, job: &str, most: Duration) -> JobState {
-        let subject = self.nats.names().tasks(&job.parse().unwrap());
-        let end = self.nats.depth(&subject).await.unwrap().last_seq;
+        let end = self.nats.queue_end(&job.parse().unwrap()).await.unwrap();
         wait_for_within(most, &format!("end of {job}"), async || match self.state(job).await {
             Some(state) if matches!(state.status, JobStatus::Completed { drained } if drained >= end) => Ok(state),
             other => Err(other),
@@ -125,16 +192,23 @@ impl Installation {
     /// The last record of a task.
     pub async fn record(&self, job: &str, task: &str) -> Option<Record> {
         let task: TaskId = task.parse().unwrap();
-        let last = self.nats.last_record(&job.parse().unwrap(), &task).await.unwrap();
+        let last = self
+            .nats
+            .last_record(&job.parse().unwrap(), &task)
+            .await
+            .unwrap();
         last.map(|(_, record)| record)
     }
 
     /// Waits until the last record of a task has this status.
     pub async fn wait_record(&self, job: &str, task: &str, status: Status) -> Record {
-        wait_for(&format!("{} {job}/{task}", status.as_str()), async || match self.record(job, task).await {
-            Some(record) if record.status == status => Ok(record),
-            other => Err(other),
-        })
+        wait_for(
+            &format!("{} {job}/{task}", status.as_str()),
+            async || match self.record(job, task).await {
+                Some(record) if record.status == status => Ok(record),
+                other => Err(other),
+            },
+        )
         .await
     }
 
@@ -145,7 +219,9 @@ impl Installation {
         let mut from = 1;
         loop {
             let chunks = self.nats.logs(&job, Some(&task), from, 256).await.unwrap();
-            let Some(last) = chunks.last() else { return bytes };
+            let Some(last) = chunks.last() else {
+                return bytes;
+            };
             from = last.seq + 1;
             for chunk in chunks {
                 bytes.extend_from_slice(&chunk.payload);

@@ -4,13 +4,19 @@
 //! managers and the command line. Everything started here ends with the value that started it.
 //! Tests never sleep: [`wait_for`] polls a condition, and panics with what it last saw.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
 
+mod history;
 mod installation;
 mod process;
 mod server;
 mod wait;
 
+pub use history::{check, check_no_process};
 pub use installation::Installation;
 pub use process::{Program, binary};
 pub use server::{Server, ServerOptions};

@@ -16,7 +16,9 @@ impl Program {
     /// Starts a program whose output goes where the test's goes.
     pub fn start(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).spawn();
-        Self { child: child.unwrap_or_else(|error| panic!("failed to start {command:?}: {error}")) }
+        Self {
+            child: child.unwrap_or_else(|error| panic!("failed to start {command:?}: {error}")),
+        }
     }
 
     /// Its process id.
@@ -60,6 +62,10 @@ pub fn binary(name: &str) -> PathBuf {
         }
     };
     let path = folder.join(name);
-    assert!(path.exists(), "{} is missing; run the tests by `cargo xtask test`, which builds it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing; run the tests by `cargo xtask test`, which builds it",
+        path.display()
+    );
     path
 }

@@ -51,7 +51,11 @@ impl Server {
         };
         let conf = format!("host: 127.0.0.1\n{jetstream}{}", options.extra);
         std::fs::write(folder.path().join("nats.conf"), conf).unwrap();
-        let mut server = Self { program: None, folder, port: 0 };
+        let mut server = Self {
+            program: None,
+            folder,
+            port: 0,
+        };
         server.launch("-1");
         server
     }
@@ -104,7 +108,9 @@ impl Server {
 
     /// A connection to it.
     pub async fn connect(&self) -> Nats {
-        Nats::connect(&self.options(), "test").await.expect("the server runs")
+        Nats::connect(&self.options(), "test")
+            .await
+            .expect("the server runs")
     }
 
     /// A connection to it, with streams and buckets made.
@@ -116,7 +122,10 @@ impl Server {
 
     /// How to connect to it.
     pub fn options(&self) -> Options {
-        Options { url: Some(self.url()), ..Options::default() }
+        Options {
+            url: Some(self.url()),
+            ..Options::default()
+        }
     }
 }
 
@@ -132,7 +141,11 @@ fn read_port(ports: &Path, folder: &Path) -> u16 {
             return port;
         }
         let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-        assert!(start.elapsed() < Duration::from_secs(30), "the server does not listen: {}", log());
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "the server does not listen: {}",
+            log()
+        );
         std::thread::yield_now();
     }
 }

@@ -18,7 +18,9 @@ pub async fn wait_for_within<T, E: Debug>(
     loop {
         match look().await {
             Ok(value) => return value,
-            Err(seen) if start.elapsed() > most => panic!("no {what} within {most:?}; last seen: {seen:?}"),
+            Err(seen) if start.elapsed() > most => {
+                panic!("no {what} within {most:?}; last seen: {seen:?}")
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }

@@ -11,7 +11,10 @@ async fn a_published_task_runs_to_its_record() {
     assert_eq!(state.ledger.counters.succeeded, 1);
     let id = format!("_{seq}");
     let record = air.record("hello", &id).await.unwrap();
-    assert_eq!((record.status, record.exit, record.attempt), (Status::Succeeded, Some(0), 1));
+    assert_eq!(
+        (record.status, record.exit, record.attempt),
+        (Status::Succeeded, Some(0), 1)
+    );
     assert_eq!(record.tail.as_deref(), Some("hi\n"));
     assert_eq!(air.log("hello", &id).await, b"hi\n");
 }
@@ -20,14 +23,21 @@ async fn a_published_task_runs_to_its_record() {
 async fn tasks_of_a_job_run_in_order_one_at_a_time() {
     let air = Installation::start(1).await;
     for n in 0..20 {
-        air.publish("j", &format!(r#"{{"exec":["true"],"id":"t{n}"}}"#)).await;
+        air.publish("j", &format!(r#"{{"exec":["true"],"id":"t{n}"}}"#))
+            .await;
     }
     let state = air.wait_completed("j").await;
     assert_eq!(state.ledger.counters.succeeded, 20);
     let records = air.records("j").await;
-    let order: Vec<_> = records.iter().map(|(_, record)| record.task.to_string()).collect();
+    let order: Vec<_> = records
+        .iter()
+        .map(|(_, record)| record.task.to_string())
+        .collect();
     assert_eq!(order, (0..20).map(|n| format!("t{n}")).collect::<Vec<_>>());
     for pair in records.windows(2) {
-        assert!(pair[0].1.ended <= pair[1].1.claimed.unwrap(), "one at a time");
+        assert!(
+            pair[0].1.ended <= pair[1].1.claimed.unwrap(),
+            "one at a time"
+        );
     }
 }

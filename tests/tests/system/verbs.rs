@@ -1,0 +1,214 @@
+//! What users do to jobs and tasks, at any moment.
+
+use air_protocol::job::JobStatus;
+use air_protocol::record::Status;
+use air_tests::{Installation, wait_for};
+use serde_json::json;
+
+fn ok(command: &mut std::process::Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+const HANG: &str = "touch up; while :; do sleep 0.05; done";
+
+/// A job whose first task hangs, with `more` tasks behind it.
+async fn hanging(air: &Installation, more: usize) {
+    let folder = air.server.folder().to_owned();
+    air.publish(
+        "j",
+        &json!({"id": "hangs", "run": HANG, "cwd": folder}).to_string(),
+    )
+    .await;
+    for n in 0..more {
+        air.publish("j", &format!(r#"{{"id":"t{n}","run":"true"}}"#))
+            .await;
+    }
+    wait_for("start", async || {
+        if folder.join("up").exists() {
+            Ok(())
+        } else {
+            Err("not up")
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_working_job_is_cancelled_whole() {
+    let air = Installation::start(1).await;
+    hanging(&air, 3).await;
+    ok(&mut air.airx(&["cancel", "j"]));
+    let state = air
+        .wait_state("j", |state| {
+            matches!(state.status, JobStatus::Cancelled { .. })
+        })
+        .await;
+    assert_eq!(
+        (
+            state.ledger.counters.cancelled,
+            state.ledger.counters.tasks()
+        ),
+        (4, 4)
+    );
+    assert!(
+        air.nats
+            .depth("air.tasks.j")
+            .await
+            .unwrap()
+            .messages
+            .is_empty()
+    );
+    air.publish("j", r#"{"id":"new","run":"true"}"#).await;
+    air.wait_completed("j").await;
+    assert_eq!(
+        air.record("j", "new").await.unwrap().status,
+        Status::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn one_task_is_cancelled_wherever_it_is() {
+    let air = Installation::start(1).await;
+    air.publish(
+        "j",
+        r#"{"id":"later","run":"exit 1","retry":{"backoff":"1h"}}"#,
+    )
+    .await;
+    air.wait_record("j", "later", Status::Retrying).await;
+    hanging(&air, 2).await;
+    for task in ["later", "t0", "hangs"] {
+        ok(&mut air.airx(&["cancel", "j", task]));
+    }
+    let state = air.wait_completed("j").await;
+    assert_eq!(
+        (
+            state.ledger.counters.cancelled,
+            state.ledger.counters.succeeded
+        ),
+        (3, 1)
+    );
+    assert!(
+        air.nats
+            .depth("air.schedules.j.*")
+            .await
+            .unwrap()
+            .messages
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_failed_job_is_tried_again() {
+    let air = Installation::start(1).await;
+    let folder = air.server.folder();
+    let task = json!({"id": "t", "run": "test -e mended", "cwd": folder, "retry": {"max": 0}});
+    air.publish("j", &task.to_string()).await;
+    air.publish("j", r#"{"id":"after","run":"true","needs":["t"]}"#)
+        .await;
+    air.wait_state("j", |state| {
+        matches!(state.status, JobStatus::Failed { .. })
+    })
+    .await;
+    std::fs::write(folder.join("mended"), "").unwrap();
+    ok(&mut air.airx(&["retry", "j"]));
+    let state = air.wait_completed("j").await;
+    assert_eq!(
+        (
+            state.ledger.counters.succeeded,
+            state.ledger.counters.failed
+        ),
+        (2, 0)
+    );
+    let statuses: Vec<_> = air
+        .records("j")
+        .await
+        .iter()
+        .map(|(_, record)| record.status)
+        .collect();
+    assert_eq!(
+        statuses,
+        [
+            Status::Failed,
+            Status::Reset,
+            Status::Succeeded,
+            Status::Succeeded
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_paused_job_waits() {
+    let air = Installation::start(1).await;
+    ok(&mut air.airx(&["pause", "j"]));
+    air.publish("j", r#"{"id":"t","run":"true"}"#).await;
+    air.publish("k", r#"{"id":"t","run":"true"}"#).await;
+    air.wait_completed("k").await;
+    assert!(air.record("j", "t").await.is_none());
+    ok(&mut air.airx(&["resume", "j"]));
+    air.wait_completed("j").await;
+}
+
+#[tokio::test]
+async fn a_removed_job_leaves_nothing() {
+    let air = Installation::start(1).await;
+    hanging(&air, 2).await;
+    ok(&mut air.airx(&["rm", "--yes", "j"]));
+    assert_eq!(
+        air.nats.job(&"j".parse().unwrap()).await.unwrap(),
+        air_nats::jobs::Key::Absent
+    );
+    assert!(air.records("j").await.is_empty());
+    for subject in ["air.tasks.j", "air.schedules.j.*", "air.results.j.*"] {
+        assert!(
+            air.nats.depth(subject).await.unwrap().messages.is_empty(),
+            "{subject}"
+        );
+    }
+    air.publish("j", r#"{"id":"t0","run":"true"}"#).await;
+    let state = air.wait_completed("j").await;
+    assert_eq!(
+        state.ledger.counters.succeeded, 1,
+        "a new job of the same name starts at once"
+    );
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_job() {
+    let air = Installation::start(1).await;
+    air.publish("j", r#"{"run":"sleep 0.2"}"#).await;
+    ok(&mut air.airx(&["wait", "j", "--timeout", "30s"]));
+    air.publish("j", r#"{"run":"exit 1","retry":{"max":0}}"#)
+        .await;
+    assert_eq!(
+        air.airx(&["wait", "j", "--timeout", "30s"])
+            .status()
+            .unwrap()
+            .code(),
+        Some(1)
+    );
+    ok(&mut air.airx(&["pause", "k"]));
+    air.publish("k", r#"{"run":"true"}"#).await;
+    assert_eq!(
+        air.airx(&["wait", "k", "--timeout", "500ms"])
+            .status()
+            .unwrap()
+            .code(),
+        Some(124)
+    );
+}
+
+#[tokio::test]
+async fn a_submission_waits_for_all_that_it_queued() {
+    let air = Installation::start(1).await;
+    let script = "airx task add --job other --id grandchild -- sh -c 'sleep 0.3'";
+    ok(&mut air.airx(&["submit", "j", "--id", "root", "--wait", "--run", script]));
+    assert_eq!(
+        air.record("other", "grandchild").await.unwrap().status,
+        Status::Succeeded
+    );
+}
