@@ -63,10 +63,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let out = options.out.clone();
     let out = out.unwrap_or_else(|| folder.join("report.md"));
     let bin = target.join("release");
-    let system = System::start(&bin.join("airx"), &server, &folder, options.keep)?;
+    let system = System::start(&bin.join("airx"), &server, &folder)?;
     let done = audit(&system, &bin.join("air-audit"), &tree);
     let done = done.and_then(|audited| finish(&audited, &out));
-    look_around(&system, options.keep && done.is_ok());
+    if done.is_ok() {
+        look_around(&system, options.keep);
+    }
     if options.keep && done.is_ok() {
         system.keep()?;
     } else {
@@ -144,29 +146,31 @@ fn finish(audited: &Audited, out: &Path) -> Result<()> {
 }
 
 /// Says which commands show the same.
-fn look_around(system: &System, running: bool) {
+fn look_around(system: &System, goes_on: bool) {
     let airx = system.program().display();
-    let (head, url) = if running {
-        ("All of it can be seen with these:", system.url())
-    } else {
+    let (head, url) = if goes_on {
         (
-            "With --keep the server goes on, and these show the same (with the address it prints):",
+            "The server goes on. The same, and more, is shown by",
             system.url(),
         )
+    } else {
+        let head = "With --keep the server goes on at an address that is told, and the same, and more, is shown by";
+        (head, "nats://127.0.0.1:PORT")
     };
     println!(
         "
 {head}
   export NATS_URL={url}
-  {airx} status                                   all jobs
-  {airx} tasks audit-1                            the tasks of one, with their attempts
-  {airx} logs audit report                        what a task printed
-  nats kv get air-jobs audit-1 --raw              the state of a job
-  nats stream subjects AIR                        one record for each task
+  {airx} status                 # all jobs
+  {airx} tasks audit-1          # its tasks
+  {airx} show audit report      # a task, its attempts and its result
+  {airx} logs audit report      # what it printed
+  nats kv get air-jobs audit-1 --raw          # the state of a job
+  nats stream subjects AIR                    # where each record is
   nats stream get AIR --last-for air.results.audit.report
-(`cargo xtask tools nats` finds or installs the command nats)"
+`cargo xtask tools nats` finds or installs the command nats."
     );
-    if running {
-        println!("\nTo end it: kill {}", system.pid());
+    if goes_on {
+        println!("To end it: kill {}", system.pid());
     }
 }

@@ -1,8 +1,8 @@
 //! A server and a manager of our own: `airx dev` in a fresh folder on a free port.
 //!
 //! A shell stands between us and `airx dev`. It waits for the end of its standard input, which comes when we say so, and
-//! also when we are gone for whatever reason (Ctrl-C, a signal that cannot be caught): then it ends `airx dev`, waits
-//! for it, and removes the folder.
+//! also when we are gone for whatever reason (Ctrl-C, a signal that cannot be caught): then it ends `airx dev` and the
+//! runners that are at work, which would otherwise try for a while to reach the server, and removes the folder.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -22,20 +22,31 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 /// Time between two looks whether it has.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// `$1`: what becomes of the folder; `$2`: the folder; the rest: the command.
+/// `$1`: the folder; `$2`: the address of the server; the rest: the command. Told to keep it, the shell waits until
+/// somebody else ends the command.
 const KEEPER: &str = r#"
-fate=$1 folder=$2
+folder=$1 url=$2
 shift 2
 exec 3<&0
 "$@" </dev/null 3<&- &
 pid=$!
-echo "$pid" >"$folder/airx-dev.pid"
 echo "$pid"
 exec >/dev/null
-{ read -r word <&3; [ "$word" = keep ] || kill -TERM "$pid"; } &
+{
+    read -r word <&3
+    [ "$word" = keep ] && exit
+    kill -TERM "$pid"
+    while kill -0 "$pid"; do sleep 0.05; done
+    for signal in TERM KILL; do
+        for process in $(grep -lzx "NATS_URL=$url" /proc/[0-9]*/environ); do
+            process=${process%/environ}
+            [ "$(cat "$process/comm")" = air-runner ] && kill -"$signal" "${process#/proc/}" && sleep 0.2
+        done
+    done
+} 2>/dev/null &
 wait "$pid"
 code=$?
-[ "$fate" = keep ] || rm -rf -- "$folder"
+rm -rf -- "$folder"
 exit "$code"
 "#;
 
@@ -51,7 +62,7 @@ pub(super) struct System {
 
 impl System {
     /// Starts one with its state below `folder`, and waits until it answers.
-    pub(super) fn start(airx: &Path, server: &Path, folder: &Path, keep: bool) -> Result<Self> {
+    pub(super) fn start(airx: &Path, server: &Path, folder: &Path) -> Result<Self> {
         let port = free_port()?;
         let state = folder.join(format!("state-{port}"));
         // Left by an earlier run with the same port; a missing one is as good.
@@ -59,9 +70,9 @@ impl System {
         std::fs::create_dir_all(&state).map_err(Error::file(&state))?;
         let log = folder.join("airx-dev.log");
         let file = File::create(&log).map_err(Error::file(&log))?;
+        let url = format!("nats://127.0.0.1:{port}");
         let mut shell = clean(Command::new("/bin/sh"));
-        shell.args(["-c", KEEPER, "keeper"]);
-        shell.arg(if keep { "keep" } else { "remove" }).arg(&state);
+        shell.args(["-c", KEEPER, "keeper"]).arg(&state).arg(&url);
         shell.arg(airx).args(["dev", "--port", &port.to_string()]);
         shell.arg("--dir").arg(&state);
         shell.env("AIR_NATS_SERVER", server).env("AIR_LOG", "warn");
@@ -80,7 +91,7 @@ impl System {
         let _ = BufReader::new(stdout).read_line(&mut pid);
         let mut system = Self {
             airx: airx.to_path_buf(),
-            url: format!("nats://127.0.0.1:{port}"),
+            url,
             log,
             keeper,
             stdin,
@@ -179,4 +190,72 @@ fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     let address = listener.map_err(|cause| Error::Demo(format!("there is no free port: {cause}")));
     Ok(address?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A folder with a fake `airx` that answers `status` and `dev` as told, removed when dropped.
+    struct Fake(PathBuf);
+
+    impl Fake {
+        fn new(name: &str, status: &str, dev: &str) -> Self {
+            let name = format!("air-xtask-demo-{}-{name}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            let text = format!("#!/bin/sh\ncase $1 in\nstatus) {status} ;;\ndev) {dev} ;;\nesac\n");
+            let program = folder.join("airx");
+            std::fs::write(&program, text).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Self(folder)
+        }
+
+        fn start(&self) -> Result<System> {
+            System::start(&self.0.join("airx"), Path::new("nats-server"), &self.0)
+        }
+
+        fn states(&self) -> usize {
+            let entries = std::fs::read_dir(&self.0)
+                .unwrap()
+                .map(|entry| entry.unwrap());
+            let is_state = |name: std::ffi::OsString| name.to_string_lossy().starts_with("state-");
+            entries.filter(|entry| is_state(entry.file_name())).count()
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_was_started_is_told_to_end_and_leaves_nothing() {
+        let dev = "trap 'echo told >&2; exit' TERM; while :; do sleep 0.05; done";
+        let fake = Fake::new("end", "echo '[]'", dev);
+        let system = fake.start().unwrap();
+        assert_eq!(
+            (fake.states(), system.json(&["status"]).unwrap()),
+            (1, serde_json::json!([]))
+        );
+        assert!(system.log_is().ends_with("airx-dev.log"));
+        system.end();
+        let log = std::fs::read_to_string(fake.0.join("airx-dev.log")).unwrap();
+        assert_eq!((log.as_str(), fake.states()), ("told\n", 0));
+    }
+
+    #[test]
+    fn what_does_not_start_is_told_with_its_last_words() {
+        let fake = Fake::new(
+            "dead",
+            "echo nobody answers >&2; exit 1",
+            "echo no room >&2; exit 3",
+        );
+        let error = fake.start().err().unwrap().to_string();
+        assert!(error.starts_with("`airx dev` does not start: "), "{error}");
+        assert!(error.ends_with("airx-dev.log (last: no room)"), "{error}");
+    }
 }

@@ -28,7 +28,6 @@ struct Row {
     runners: u64,
     attempts: u64,
     retries: u64,
-    cpu_ms: u64,
 }
 
 impl Tally {
@@ -62,7 +61,6 @@ impl Tally {
             let attempts = task["attempts"].as_array()?;
             for (attempt, number) in attempts.iter().zip(1_u64..) {
                 row.attempts += 1;
-                row.cpu_ms += attempt["cpu_ms"].as_u64().unwrap_or(0);
                 self.queued += attempt["subtasks"].as_u64()?;
                 let runner = attempt["run"].as_str().unwrap_or("nobody");
                 if self.runners.insert(runner.to_owned()) {
@@ -103,7 +101,6 @@ impl Tally {
             sum.runners += row.runners;
             sum.attempts += row.attempts;
             sum.retries += row.retries;
-            sum.cpu_ms += row.cpu_ms;
         }
         sum
     }
@@ -134,19 +131,14 @@ impl Tally {
     pub(super) fn table(&self, took: Duration) -> String {
         let sum = self.sum();
         let mut text = format!(
-            "{:<10} {:>7} {:>9} {:>9} {:>8} {:>9}\n",
-            "job", "tasks", "runners", "attempts", "retries", "cpu"
+            "{:<10} {:>7} {:>9} {:>9} {:>8}\n",
+            "job", "tasks", "runners", "attempts", "retries"
         );
         for row in self.rows.iter().chain([&sum]) {
             let _ = writeln!(
                 text,
-                "{:<10} {:>7} {:>9} {:>9} {:>8} {:>7.1} s",
-                row.job,
-                row.tasks,
-                row.runners,
-                row.attempts,
-                row.retries,
-                Duration::from_millis(row.cpu_ms).as_secs_f64()
+                "{:<10} {:>7} {:>9} {:>9} {:>8}",
+                row.job, row.tasks, row.runners, row.attempts, row.retries
             );
         }
         let seconds = took.as_secs_f64();
@@ -167,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     fn attempt(run: &str, number: u64, status: &str, subtasks: u64) -> Value {
-        json!({ "run": run, "attempt": number, "status": status, "subtasks": subtasks, "cpu_ms": 500 })
+        json!({ "run": run, "attempt": number, "status": status, "subtasks": subtasks })
     }
 
     fn export(attempts: &[Value]) -> Value {
@@ -188,7 +180,7 @@ mod tests {
         tally.check().unwrap();
         let table = tally.table(Duration::from_secs(2));
         assert!(
-            table.contains("1 jobs           2         3         3        1     1.5 s"),
+            table.contains("1 jobs           2         3         3        1\n"),
             "{table}"
         );
         assert!(table.contains("2 tasks in 2.0 s, 1.0 tasks/s"), "{table}");
