@@ -86,6 +86,9 @@ fn order(job: &JobName, mut task: Task) -> Order {
     Order { job, task }
 }
 
+/// Jobs that are looked at for what keeps tasks from running: with more, looking would take longer than sending.
+const WARNED_OF_MAX: usize = 100;
+
 /// Says what keeps the tasks from running.
 async fn warn(nats: &Nats, app: &App, orders: &[Order]) -> Result<(), Failure> {
     app.warn_unless_managed(nats).await?;
@@ -96,7 +99,7 @@ async fn warn(nats: &Nats, app: &App, orders: &[Order]) -> Result<(), Failure> {
             .or_default()
             .extend(order.task.id.clone());
     }
-    for (job, ids) in by_job {
+    for (job, ids) in by_job.into_iter().take(WARNED_OF_MAX) {
         warn_of_job(nats, app, job).await?;
         warn_of_ids(nats, app, job, ids).await?;
     }

@@ -29,7 +29,7 @@ pub(super) async fn wait(nats: &Nats, app: &App, submitted: &[Submitted]) -> Res
     let mut families = BTreeSet::new();
     let mut seen = BTreeSet::new();
     for (job, tasks) in tasks {
-        let ended = own(nats, app, job, tasks).await?;
+        let ended = own(nats, app, job, tasks, since).await?;
         for record in &ended.records {
             good &= told(app, job, record);
             seen.insert((job.clone(), record.task.clone()));
@@ -74,23 +74,36 @@ async fn own(
     app: &App,
     job: &JobName,
     mut open: BTreeSet<TaskId>,
+    since: u64,
 ) -> Result<Ended, Failure> {
     let progress = Progress::new(&app.console, job.as_str());
     let total = open.len() as u64;
+    // A task whose id was used before may be over already; the records after that are read as they come.
+    let named = open.iter().filter(|task| task.sequence().is_none());
+    let named: Vec<_> = named.map(|task| (job.clone(), task.clone())).collect();
+    let before = nats.last_records(job, &named).await?.records;
     let mut records = Vec::new();
+    take_over(
+        before.into_values().map(|(_, record)| record),
+        &mut open,
+        &mut records,
+    );
+    let (mut after, mut seen) = (since, false);
     let mut follow = Follow::new(nats, job);
     loop {
         follow.changed().await;
-        // The key before the records: a job that failed then has no record of them that is not seen here.
+        // The key before the records: when it says that the job has failed, all that ran before is seen.
         let key = nats.job(job).await?;
-        let list: Vec<_> = open
-            .iter()
-            .map(|task| (job.clone(), task.clone()))
-            .collect();
-        for (_, (_, record)) in nats.last_records(job, &list).await?.records {
-            if record.status.is_final() {
-                open.remove(&record.task);
-                records.push(record);
+        loop {
+            let (page, more) = nats.records_after(job, after, 500).await?;
+            after = page.last().map_or(after, |(seq, _)| *seq);
+            take_over(
+                page.into_iter().map(|(_, record)| record),
+                &mut open,
+                &mut records,
+            );
+            if !more {
+                break;
             }
         }
         if open.is_empty() {
@@ -99,11 +112,12 @@ async fn own(
                 stopped: None,
             });
         }
-        if let Some(why) = stopped(&key) {
+        if let Some(why) = stopped(&key, seen) {
             let left = count(open.len() as u64, "task");
             let stopped = Some(format!("{job}: {why}, so {left} of these will not run"));
             return Ok(Ended { records, stopped });
         }
+        seen |= key.state().is_some();
         let running = key
             .state()
             .and_then(|state| state.lease()?.phase.target().cloned());
@@ -112,11 +126,29 @@ async fn own(
     }
 }
 
-fn stopped(key: &Key) -> Option<&'static str> {
-    match key.state().map(|state| &state.status) {
-        Some(JobStatus::Failed { .. }) => Some("the job has failed"),
-        Some(JobStatus::Removing) => Some("the job is being removed"),
-        _ => None,
+/// Takes the records of tasks that are over and still waited for.
+fn take_over(
+    records: impl Iterator<Item = Record>,
+    open: &mut BTreeSet<TaskId>,
+    over: &mut Vec<Record>,
+) {
+    over.extend(records.filter(|record| record.status.is_final() && open.remove(&record.task)));
+}
+
+/// Why the tasks of a job will not run; `seen` when its key was there before.
+fn stopped(key: &Key, seen: bool) -> Option<&'static str> {
+    match key {
+        Key::State(state, _) => match state.status {
+            JobStatus::Failed { .. } => Some("the job has failed"),
+            JobStatus::Removing => Some("the job is being removed"),
+            JobStatus::Waiting
+            | JobStatus::Working { .. }
+            | JobStatus::Completed { .. }
+            | JobStatus::Cancelling
+            | JobStatus::Cancelled { .. } => None,
+        },
+        Key::Absent | Key::Deleted(_) => seen.then_some("the job was removed"),
+        Key::Garbage(..) => None,
     }
 }
 
