@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use air_protocol::limits::{POLL_DEFAULT, POLL_MAX, POLL_MIN};
 use air_protocol::time::Span;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::{Exit, Failure, logging};
@@ -14,6 +14,7 @@ use crate::{Exit, Failure, logging};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "SIGTERM or Ctrl-C: it claims nothing more and ends; runners go on, unless --drain waits for them.\n\
+    A second signal ends it at once.\n\
     AIR_LOG or RUST_LOG choose what is told on stderr, such as AIR_LOG=debug."
 )]
 pub struct Args {
@@ -69,9 +70,12 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
         drain: args.drain,
         sync_interval: args.sync_interval.0,
     };
-    logging::start("info");
-    let stop = stop_signal()?;
-    air_manager::run(options, stop).await.map_err(failure)?;
+    logging::start("warn,air_manager=info,air_nats=info");
+    let (stop, again) = (stop_signal()?, second_signal()?);
+    tokio::select! {
+        outcome = air_manager::run(options, stop) => outcome.map_err(failure)?,
+        () = again => return Err(Failure::Interrupted("ended at once at the second signal; runners go on".to_owned())),
+    }
     Ok(Exit::Done)
 }
 
@@ -150,14 +154,38 @@ fn is_program(path: &Path) -> bool {
 /// # Errors
 /// Signals cannot be had.
 pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
-    let [interrupt, terminate] = kinds.map(signal);
-    let mut interrupt = interrupt.map_err(Failure::io("listen to signals"))?;
-    let mut terminate = terminate.map_err(Failure::io("listen to signals"))?;
+    let mut signals = Signals::new()?;
+    Ok(async move { signals.next().await })
+}
+
+/// Becomes ready at the second SIGINT or SIGTERM.
+fn second_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut signals = Signals::new()?;
     Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.next().await;
+        signals.next().await;
     })
+}
+
+/// The signals by which a program is told to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::io("listen to signals"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

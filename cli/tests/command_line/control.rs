@@ -200,3 +200,21 @@ async fn ctrl_c_is_code_130() {
     kill(pid, Signal::SIGINT).unwrap();
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
 }
+
+#[tokio::test]
+async fn a_manager_lives_until_it_is_told_to_stop() {
+    let world = World::new().await;
+    let mut manager = world.command(&["manager", "--runner", "/bin/false", "--id", "m1"]);
+    let mut child = manager.env("AIR_LOG", "error").spawn().unwrap();
+    air_tests::wait_for("manager", async || {
+        let managers = world.nats.managers().await.unwrap();
+        let found = managers.iter().any(|one| one.manager == "m1");
+        if found { Ok(()) } else { Err(managers) }
+    })
+    .await;
+    assert!(world.airx("doctor").good().contains("1 manager, 0 of"));
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(world.airx("doctor").bad(1).is_empty());
+}
