@@ -1,5 +1,7 @@
 //! The audit of `cargo xtask demo` on a small tree of odd files: all of it is read, and each task is committed once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
