@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::backend::{Order, SpawnError};
 use crate::backlog::{Backlog, Context, Pick, Ready};
 use crate::decide::{Folded, Pending, Rest, Step, View, decide, then};
+use crate::expire::{Expired, expired};
 use crate::shared::{Shared, now};
 use crate::{empty, remove, settle};
 
@@ -23,6 +24,10 @@ const PAGE: usize = 64;
 const RECORDS: usize = 256;
 /// Steps of one look; more than a job ever needs.
 const STEPS_MAX: usize = 200;
+/// Repetitions of a read whose reply is older than what the key names.
+const LAGS_MAX: u32 = 20;
+/// Wait before the first repetition; one more for each further one.
+const LAG: Duration = Duration::from_millis(5);
 /// Delay after the first failed start; doubled for each further one.
 const HOLD_FIRST: Duration = Duration::from_millis(500);
 /// Longest delay after a failed start.
@@ -68,6 +73,8 @@ pub(crate) struct Look<'a> {
     pick: Option<Pick>,
     pending: Option<Pending>,
     foreign_asked: bool,
+    scanned_anew: bool,
+    expired: Option<Expired>,
 }
 
 /// Looks at a job, from the key as the watch knows it, or else from the leader.
@@ -90,6 +97,8 @@ pub(crate) async fn advance(
         pick: None,
         pending: None,
         foreign_asked: false,
+        scanned_anew: false,
+        expired: None,
     };
     let outcome = look.run().await;
     look.delete_leftovers().await?;
@@ -131,6 +140,11 @@ impl Look<'_> {
                     *self.backlog = Backlog::new(self.job.clone());
                     self.reread().await?;
                 }
+                Step::Forget => {
+                    let revision = self.key.revision();
+                    self.shared.nats.erase_job(self.job, revision).await?;
+                    self.reread().await?;
+                }
                 Step::Remove => {
                     if let Some(outcome) = self.remove().await? {
                         return Ok(outcome);
@@ -166,6 +180,9 @@ impl Look<'_> {
         {
             Swap::Won(revision) => {
                 self.key = Key::State(Box::new(state.clone()), revision);
+                if let Some(expired) = self.expired.take() {
+                    self.purge(&expired).await?;
+                }
                 Ok(true)
             }
             Swap::Lost => {
@@ -173,6 +190,19 @@ impl Look<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Purges records whose time is over; the key says so by now, so that it can be repeated.
+    async fn purge(&mut self, expired: &Expired) -> Result<(), Failed> {
+        let nats = &self.shared.nats;
+        for blob in &expired.blobs {
+            nats.delete_blob(blob).await?;
+        }
+        let names = nats.names();
+        let records = names.job_results(self.job);
+        nats.purge(&names.stream(), &records, Some(expired.up_to))
+            .await?;
+        Ok(())
     }
 
     async fn write(&mut self, state: &JobState) -> Result<(), Failed> {
@@ -201,10 +231,9 @@ impl Look<'_> {
             Some(state) => (state.ledger.clone(), state.last_record),
             None => Default::default(),
         };
-        self.backlog.reset_unless_known_to(ledger.accounted);
+        let mut from = self.backlog.begin(ledger.accounted, ledger.purged_to);
         let mut folded = Folded::default();
         let mut lags = 0;
-        let mut from = ledger.accounted.min(self.backlog.known_to());
         loop {
             let (records, more) = self
                 .shared
@@ -225,14 +254,42 @@ impl Look<'_> {
             if from >= named || ledger.accounted >= named {
                 break;
             }
-            lags += 1;
-            if lags > 20 {
-                return Err(Failed::Lagging);
+            if lags == LAGS_MAX {
+                return self.check_ahead().await;
             }
-            tokio::time::sleep(Duration::from_millis(5) * lags).await;
+            lags += 1;
+            tokio::time::sleep(LAG * lags).await;
+        }
+        if let Ok(spec) = self.shared.spec(self.job)
+            && self.backlog.is_time_to_expire(now())
+        {
+            let (shared, backlog) = (self.shared, &*self.backlog);
+            self.expired = expired(shared, self.job, &spec, &ledger, backlog, now()).await?;
+            if let Some(expired) = &self.expired {
+                ledger.purge(expired.up_to, expired.counters);
+            }
         }
         folded.ledger = ledger;
         self.folded = Some(folded);
+        Ok(())
+    }
+
+    /// Replies stay older than what the key names: the key is ahead of the stream (an older stream was
+    /// restored), and is rebuilt; or they only lag, and the job is looked at again.
+    async fn check_ahead(&mut self) -> Result<(), Failed> {
+        let Key::State(state, revision) = &self.key else {
+            return Err(Failed::Lagging);
+        };
+        let nats = &self.shared.nats;
+        let end = nats.stream_end(&nats.names().stream()).await?;
+        if end >= state.last_record.max(state.ledger.accounted) {
+            return Err(Failed::Lagging);
+        }
+        tracing::error!(job = %self.job, end, "the key is ahead of the stream; rebuilding it");
+        let reason = "it is ahead of the stream".to_owned();
+        self.key = Key::Garbage(*revision, reason);
+        *self.backlog = Backlog::new(self.job.clone());
+        self.forget();
         Ok(())
     }
 
@@ -267,13 +324,26 @@ impl Look<'_> {
             };
             self.backlog.admit(messages, &lasts, pending, now());
         }
-        let mut waits = self.shared.waits();
-        waits.replace(self.job, self.backlog.waiting());
-        self.pick = Some(self.backlog.pick(Context {
-            now: now(),
-            spec,
-            waits: &waits,
-        }));
+        let pick = {
+            let mut waits = self.shared.waits();
+            waits.replace(self.job, self.backlog.waiting());
+            let context = Context {
+                now: now(),
+                spec,
+                waits: &waits,
+            };
+            self.backlog.pick(context)
+        };
+        for (task, attempt, needs) in self.backlog.newly_blocked() {
+            let data = Data {
+                task: Some(task),
+                attempt: Some(attempt),
+                reason: Some(format!("waits for {needs}")),
+                ..Data::default()
+            };
+            self.shared.tell(Kind::Blocked, self.job, data).await;
+        }
+        self.pick = Some(pick);
         Ok(())
     }
 
@@ -281,18 +351,38 @@ impl Look<'_> {
     async fn count(&mut self) -> Result<(), Failed> {
         self.delete_leftovers().await?;
         let nats = &self.shared.nats;
-        let schedules = nats.depth(&nats.names().job_schedules(self.job)).await?;
-        let queue = nats.depth(&nats.names().tasks(self.job)).await?;
+        let named = self
+            .key
+            .state()
+            .map_or(0, |state| state.last_record.max(state.ledger.accounted));
+        let mut lags = 0;
+        let (schedules, queue) = loop {
+            let schedules = nats.depth(&nats.names().job_schedules(self.job)).await?;
+            let queue = nats.depth(&nats.names().tasks(self.job)).await?;
+            if queue.last_seq >= named {
+                break (schedules, queue);
+            }
+            if lags == LAGS_MAX {
+                return self.check_ahead().await;
+            }
+            lags += 1;
+            tokio::time::sleep(LAG * lags).await;
+        };
         let pending = Pending {
             schedules: schedules.messages.values().sum(),
             messages: queue.messages.values().sum(),
             last_seq: queue.last_seq,
         };
+        let known = self.backlog.leftovers(now(), Duration::ZERO).len();
+        if pending.messages > known as u64 && !self.scanned_anew {
+            // Something came that no wake-up told this manager of.
+            *self.backlog = Backlog::new(self.job.clone());
+            self.scanned_anew = true;
+            self.forget();
+            return Ok(());
+        }
         if let Some(pick) = &mut self.pick {
-            pick.leftovers = self.backlog.leftovers(now(), Duration::ZERO).len();
-            if pending.schedules == 0 && pending.messages > pick.leftovers as u64 {
-                *self.backlog = Backlog::new(self.job.clone());
-            }
+            pick.leftovers = known;
         }
         self.pending = Some(pending);
         Ok(())

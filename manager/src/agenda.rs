@@ -91,6 +91,11 @@ impl Agenda {
         Some(job)
     }
 
+    /// Look at the job, which is busy, once more when it is done.
+    pub fn again(&mut self, job: &JobName) {
+        self.again.insert(job.clone());
+    }
+
     /// The look at a job is over.
     pub fn done(&mut self, job: &JobName) {
         self.busy.remove(job);

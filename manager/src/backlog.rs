@@ -19,6 +19,9 @@ use air_protocol::time::Time;
 
 use crate::circle;
 
+/// Time between two looks of one manager at the age of a job's records.
+const EXPIRY_EVERY: Duration = Duration::from_secs(60);
+
 /// A task of a job.
 pub type TaskRef = (JobName, TaskId);
 
@@ -35,6 +38,8 @@ pub struct Backlog {
     known_to: u64,
     /// Whether the end of the queue was seen.
     whole: bool,
+    /// When records were last looked at for their age.
+    expiry: Option<Time>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +56,8 @@ struct Entry {
     /// What is known of tasks of other jobs, and of the own one, that are over or open.
     seen: HashMap<TaskRef, Status>,
     invalid: Option<String>,
+    /// Whether it was told that the task waits.
+    told: bool,
 }
 
 /// What may be done next.
@@ -106,20 +113,34 @@ impl Backlog {
             cursor: 0,
             known_to: 0,
             whole: false,
+            expiry: None,
         }
     }
 
-    /// Forgets everything if records up to `accounted` were folded by somebody else.
-    pub fn reset_unless_known_to(&mut self, accounted: u64) {
-        if self.known_to < accounted {
+    /// Another look begins: says from which record on the job's history is to be read. What is known
+    /// stays known, unless records that it would have to learn are purged.
+    pub fn begin(&mut self, accounted: u64, purged_to: u64) -> u64 {
+        if self.is_empty() || self.known_to < purged_to {
             *self = Self::new(self.job.clone());
             self.known_to = accounted;
         }
+        self.known_to.min(accounted)
     }
 
-    /// Records up to this sequence are known.
-    pub fn known_to(&self) -> u64 {
-        self.known_to
+    /// Whether it is time to look for records whose time is over; once in [`EXPIRY_EVERY`].
+    pub fn is_time_to_expire(&mut self, now: Time) -> bool {
+        let is_time = self
+            .expiry
+            .is_none_or(|before| now.since(before) >= EXPIRY_EVERY);
+        if is_time {
+            self.expiry = Some(now);
+        }
+        is_time
+    }
+
+    /// Whether every message up to this sequence was seen, and none of them is left over.
+    pub fn knows_to(&self, seq: u64) -> bool {
+        (self.whole || self.cursor >= seq) && self.leftovers.range(..=seq).next().is_none()
     }
 
     /// The sequence from which the queue is to be read on.
@@ -146,7 +167,7 @@ impl Backlog {
         let due = |since: &Time| now.since(*since) >= age;
         self.leftovers
             .iter()
-            .filter(|(_, since)| due(since))
+            .take_while(|(_, since)| due(since))
             .map(|(seq, _)| *seq)
             .collect()
     }
@@ -265,6 +286,21 @@ impl Backlog {
             })
     }
 
+    /// Tasks that wait, and of which this was not told before: attempt and needs.
+    pub fn newly_blocked(&mut self) -> Vec<(TaskId, u32, String)> {
+        let waiting = self
+            .entries
+            .values_mut()
+            .filter(|entry| !entry.needs.is_empty() && !entry.told);
+        waiting
+            .map(|entry| {
+                entry.told = true;
+                let needs: Vec<_> = entry.needs.iter().map(Need::to_string).collect();
+                (entry.id.clone(), entry.attempt, needs.join(", "))
+            })
+            .collect()
+    }
+
     /// Says what may be done next.
     pub fn pick(&self, context: Context<'_>) -> Pick {
         let mut pick = Pick {
@@ -376,6 +412,7 @@ impl Entry {
             needs: Vec::new(),
             seen: HashMap::new(),
             invalid: None,
+            told: false,
         };
         match message.task {
             Err(invalid) => entry.invalid = Some(invalid.reason),

@@ -43,6 +43,11 @@ impl Waits {
         others.map(|(task, _)| task.0.clone()).collect()
     }
 
+    /// Whether a task that waits needs this one.
+    pub fn is_needed(&self, task: &TaskRef) -> bool {
+        self.edges.values().any(|needs| needs.contains(task))
+    }
+
     /// The circle on which `start` lies, if it lies on one.
     pub fn circle(&self, start: &TaskRef) -> Option<Vec<TaskRef>> {
         let mut seen = BTreeSet::new();

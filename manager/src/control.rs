@@ -6,39 +6,39 @@ use std::time::{Duration, Instant};
 
 use air_nats::jobs::Key;
 use air_nats::managers::Heartbeat;
-use air_nats::specs::spec_of;
-use air_nats::{Entry, Nats};
-use air_protocol::VERSION;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::JobStatus;
-use air_protocol::limits::START_WITHIN_PROCESS;
 use air_protocol::names::JobName;
-use air_protocol::time::Span;
+use air_protocol::time::Time;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::Options;
 use crate::advance::{Failed, Outcome, advance};
 use crate::agenda::Agenda;
-use crate::backend::process::{self, Exit, Process};
+use crate::backend::process::{self, Exit};
 use crate::backlog::Backlog;
-use crate::decide::{Me, Rest};
-use crate::feeds::{self, Ear, News};
+use crate::decide::Rest;
+use crate::feeds::News;
 use crate::leases::{Leases, Suspect, Why};
 use crate::recover::recover;
-use crate::shared::{Shared, now};
-use crate::{Error, Options};
+use crate::shared::Shared;
 
+mod hear;
 mod poll;
+mod start;
 
-/// News that may wait to be heard.
-const NEWS_MAX: usize = 4096;
+pub(crate) use start::run;
+
 /// Looks that need no place for a runner and may happen at once.
 const LOOKS_MAX: usize = 32;
 /// Time between two looks at leases and due jobs.
 const TICK: Duration = Duration::from_millis(250);
 /// Time that the manager whose runner gave a job back has before others look at it.
 const OTHERS_AFTER: Duration = Duration::from_millis(100);
+/// Time that looks under way get to end when the manager stops.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Time after which a failed look is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -48,11 +48,21 @@ enum Done {
     Recovery(JobName),
     Poll(Result<poll::Sight, air_nats::Error>),
     Live(HashSet<Uuid>),
+    Nothing,
 }
 
 /// What the watch says of a job that somebody works on, or may.
 struct Known {
     key: Key,
+}
+
+/// What is remembered of a job that is over.
+#[derive(Debug, Clone, Copy)]
+struct Quiet {
+    /// Stream sequence of the last record folded in.
+    accounted: u64,
+    /// When its key was last written.
+    updated: Time,
 }
 
 struct Control {
@@ -62,10 +72,12 @@ struct Control {
     leases: Leases,
     /// Jobs whose key is not final, by what the watch says.
     known: HashMap<JobName, Known>,
-    /// Jobs whose key is final, with the sequence of the last record folded in.
-    quiet: HashMap<JobName, u64>,
+    /// Jobs whose key is final.
+    quiet: HashMap<JobName, Quiet>,
     backlogs: HashMap<JobName, Box<Backlog>>,
     recovering: HashSet<JobName>,
+    /// Jobs that a wake-up named and that were not looked at since.
+    woken: HashSet<JobName>,
     tasks: JoinSet<Done>,
     looks: usize,
     revision: u64,
@@ -76,124 +88,6 @@ struct Control {
     remake: watch::Sender<u64>,
     room: watch::Sender<usize>,
     beat: watch::Sender<Heartbeat>,
-}
-
-/// Runs a manager until `shutdown` is ready.
-pub(crate) async fn run(
-    nats: Nats,
-    options: Options,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    let host = host();
-    let id = options.id.clone().unwrap_or_else(|| fresh_id(&host));
-    let env = options
-        .nats
-        .to_env()
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    let backend = Process::new(options.runner.clone(), env);
-    let me = Me {
-        id: id.clone(),
-        backend: process::NAME.to_owned(),
-        start_within: Span(START_WITHIN_PROCESS),
-        realm: Process::realm(),
-    };
-    let heartbeat = Heartbeat {
-        v: VERSION,
-        manager: id,
-        host,
-        backends: vec![process::NAME.to_owned()],
-        runners: 0,
-        runners_max: options.runners_max,
-        since: now(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let shared = Arc::new(Shared::new(
-        nats.clone(),
-        me,
-        backend.clone(),
-        options.runners_max,
-        options.sync_interval,
-    ));
-    let (ear, news) = mpsc::channel(NEWS_MAX);
-    let ear = Ear(ear);
-    let (exits_in, exits) = mpsc::unbounded_channel();
-    let (remake, remade) = watch::channel(0);
-    let (room, free) = watch::channel(options.runners_max);
-    let (beat, beats) = watch::channel(heartbeat);
-    let _ = nix::sys::prctl::set_child_subreaper(true);
-    let mut helpers = JoinSet::new();
-    helpers.spawn(async move {
-        if let Err(error) = backend.reap(exits_in).await {
-            tracing::error!(%error, "cannot wait for runners");
-        }
-    });
-    helpers.spawn(feeds::jobs(nats.clone(), ear.clone(), remade.clone()));
-    helpers.spawn(feeds::specs(nats.clone(), ear.clone(), remade));
-    helpers.spawn(feeds::managers(nats.clone(), ear.clone()));
-    helpers.spawn(feeds::wakeups(nats.clone(), ear.clone(), free));
-    helpers.spawn(feeds::signals(nats.clone(), ear));
-    helpers.spawn(feeds::heartbeats(nats.clone(), beats));
-    helpers.spawn(process::sweep_orphans());
-    let control = Control {
-        shared,
-        options,
-        agenda: Agenda::default(),
-        leases: Leases::new(Instant::now()),
-        known: HashMap::new(),
-        quiet: HashMap::new(),
-        backlogs: HashMap::new(),
-        recovering: HashSet::new(),
-        tasks: JoinSet::new(),
-        looks: 0,
-        revision: 0,
-        polled: 0,
-        walk: 0,
-        remake,
-        room,
-        beat,
-    };
-    control.run(news, exits, shutdown).await;
-    helpers.shutdown().await;
-    Ok(())
-}
-
-fn host() -> String {
-    nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| "unknown".into())
-}
-
-/// An id that nobody else has, and that people recognise: host, process, and a few random letters.
-fn fresh_id(host: &str) -> String {
-    let host: String = host
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(40)
-        .collect();
-    let random = Uuid::new_v4().simple().to_string();
-    format!("{host}-{}-{}", std::process::id(), &random[..4])
-}
-
-/// Tasks under a name that no job can have are told of, and deleted.
-async fn reject(shared: &Shared, job: &str) {
-    let reason = format!("`{job}` is no job name; use 1 to 64 of the characters A-Z a-z 0-9 _ -");
-    tracing::warn!(reason, "deleting tasks");
-    let nats = &shared.nats;
-    nats.emit(
-        Kind::Rejected,
-        Data {
-            reason: Some(reason),
-            ..Data::default()
-        },
-    )
-    .await;
-    let subject = format!("{}.tasks.{job}", nats.names().prefix());
-    if let Err(error) = nats.purge(&nats.names().stream(), &subject, None).await {
-        tracing::debug!(%error, "could not delete them");
-    }
 }
 
 impl Control {
@@ -240,7 +134,12 @@ impl Control {
     /// Claims nothing more; lets what is under way end; with `drain` waits for the runners.
     async fn stop(&mut self, exits: &mut mpsc::UnboundedReceiver<Exit>) {
         self.room.send_replace(0);
-        while self.tasks.join_next().await.is_some() {}
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
+            tracing::warn!("NATS does not answer; what was under way is left to other managers");
+            self.tasks.abort_all();
+            return;
+        }
         while self.options.drain && self.shared.backend.running() > 0 {
             if exits.recv().await.is_none() {
                 break;
@@ -260,98 +159,6 @@ impl Control {
         self.shared.nats.emit(kind, data).await;
     }
 
-    async fn hear(&mut self, news: News) {
-        match news {
-            News::Job(entry) => self.on_job(&entry),
-            News::Spec(entry) => {
-                let Ok(job) = entry.key.parse::<JobName>() else {
-                    return;
-                };
-                let spec = entry.value.is_some().then(|| spec_of(Some(&entry)));
-                if let Some(Err(error)) = &spec {
-                    tracing::warn!(%job, error, "the spec cannot be read; the job is not claimed");
-                }
-                self.shared.set_spec(&job, spec);
-                if self.known.contains_key(&job) {
-                    self.agenda.now(&job);
-                }
-            }
-            News::Manager(heartbeat) => self.leases.heard(&heartbeat.manager, Instant::now()),
-            News::Wakeup(job) => match job.parse::<JobName>() {
-                Ok(job) => self.look_for_tasks(&job),
-                Err(_) => reject(&self.shared, &job).await,
-            },
-            News::Signal(job) => {
-                self.expect_more(&job);
-                self.agenda.urgently(&job);
-            }
-        }
-    }
-
-    fn expect_more(&mut self, job: &JobName) {
-        if let Some(backlog) = self.backlogs.get_mut(job) {
-            backlog.expect_more();
-        }
-    }
-
-    fn look_for_tasks(&mut self, job: &JobName) {
-        self.expect_more(job);
-        let working = self
-            .known
-            .get(job)
-            .and_then(|known| known.key.state())
-            .is_some_and(|state| state.lease().is_some());
-        if !working || self.agenda.has(job) {
-            self.agenda.now(job);
-        }
-    }
-
-    /// The watch says what a job's key holds.
-    fn on_job(&mut self, entry: &Entry) {
-        self.revision = self.revision.max(entry.revision);
-        let Ok(job) = entry.key.parse::<JobName>() else {
-            return;
-        };
-        let before = self.known.get(&job);
-        if before.is_some_and(|known| known.key.revision() > entry.revision) {
-            return;
-        }
-        let lease_before = before.and_then(|known| known.key.state()?.lease());
-        let mine = lease_before.is_some_and(|lease| lease.manager == self.shared.me.id);
-        let record_before = before
-            .and_then(|known| known.key.state())
-            .map_or(0, |state| state.last_record);
-        let key = Key::of_entry(Some(entry));
-        let now = Instant::now();
-        self.leases.observe(&job, entry.revision, key.state(), now);
-        let Some(state) = key.state() else {
-            self.known.insert(job.clone(), Known { key });
-            self.agenda.now(&job);
-            return;
-        };
-        if state.last_record > record_before {
-            for waiter in self.shared.waits().waiters(&job) {
-                self.agenda.now(&waiter);
-            }
-        }
-        self.quiet.remove(&job);
-        match &state.status {
-            JobStatus::Waiting if mine => self.agenda.now(&job),
-            JobStatus::Waiting => self.agenda.at(&job, now + OTHERS_AFTER),
-            JobStatus::Cancelling | JobStatus::Removing if mine => self.agenda.urgently(&job),
-            JobStatus::Cancelling | JobStatus::Removing => self.agenda.at(&job, now + OTHERS_AFTER),
-            JobStatus::Working { .. } => {}
-            JobStatus::Completed { .. }
-            | JobStatus::Failed { .. }
-            | JobStatus::Cancelled { .. } => {
-                self.quiet.insert(job.clone(), state.ledger.accounted);
-                self.known.remove(&job);
-                return;
-            }
-        }
-        self.known.insert(job, Known { key });
-    }
-
     fn on_exit(&mut self, exit: Exit) {
         let suspect = self.leases.of_runner(exit.runner);
         if !exit.clean || suspect.is_some() {
@@ -360,7 +167,7 @@ impl Control {
         if !exit.clean {
             self.tasks.spawn(async move {
                 process::kill(exit.runner).await;
-                Done::Live(HashSet::new())
+                Done::Nothing
             });
         }
         // A runner that has released is gone as well: its key tells, which the watch may not have yet.
@@ -427,6 +234,7 @@ impl Control {
                     }
                 }
             }
+            Done::Nothing => {}
             Done::Poll(Ok(sight)) => self.on_poll(sight),
             Done::Poll(Err(error)) => tracing::warn!(%error, "could not poll"),
         }
@@ -442,7 +250,12 @@ impl Control {
         let now = Instant::now();
         let mut keep = !backlog.is_empty();
         match outcome {
-            Ok(Outcome::Started | Outcome::Full) => keep = true,
+            Ok(Outcome::Started) => keep = true,
+            Ok(Outcome::Full) => {
+                keep = true;
+                self.agenda.again(job);
+            }
+            Ok(Outcome::Rest(Rest::OtherBackend)) if self.woken.contains(job) => self.pass_on(job),
             Ok(Outcome::Rest(Rest::Held(until))) => {
                 let wait = until.since(crate::shared::now()) + Duration::from_millis(1);
                 self.agenda.at(job, now + wait);
@@ -457,7 +270,17 @@ impl Control {
         if keep {
             self.backlogs.insert(job.clone(), backlog);
         }
+        self.woken.remove(job);
         self.agenda.done(job);
+    }
+
+    /// Another manager may have the backend: the wake-up that came here is passed on to all, once.
+    fn pass_on(&mut self, job: &JobName) {
+        let (shared, job) = (self.shared.clone(), job.clone());
+        self.tasks.spawn(async move {
+            shared.nats.signal(&job).await;
+            Done::Nothing
+        });
     }
 
     /// Starts as many looks as there is room for.

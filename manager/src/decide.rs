@@ -7,7 +7,7 @@ use air_nats::jobs::Key;
 use air_protocol::job::{Change, Event, Invalid, JobState, JobStatus};
 use air_protocol::lease::{Decision, Lease, Phase, Verdict};
 use air_protocol::ledger::Ledger;
-use air_protocol::limits::FAILED_STARTS_MAX;
+use air_protocol::limits::{FAILED_STARTS_MAX, KEEP_DEFAULT};
 use air_protocol::names::TaskId;
 use air_protocol::spec::{OnFailure, Spec};
 use air_protocol::time::{Span, Time};
@@ -86,6 +86,8 @@ pub enum Step {
     Empty,
     /// Delete everything of a removed job.
     Remove,
+    /// Delete the key of a job that ended long ago, and has no records any more.
+    Forget,
     /// Nothing, for now.
     Rest(Rest),
 }
@@ -190,13 +192,26 @@ fn quiet(view: &View<'_>, me: &Me, state: &JobState) -> Result<Step, Invalid> {
     if let Some(until) = state.hold_until.filter(|_| state.is_held(now)) {
         return Ok(rest(Rest::Held(until)));
     }
-    let Some(pick) = view.pick else {
-        return Ok(Step::ReadQueue);
-    };
-    if pick.decisions.is_empty() && pick.ready.is_none() {
-        return nothing_live(view, &folded_state, pick, rest);
+    match view.pick {
+        None => Ok(Step::ReadQueue),
+        Some(pick) => act(view, me, spec, &folded_state, pick, rest),
     }
-    let open = then(&folded_state, &Event::Work, now)?;
+}
+
+/// Does the first thing that the queue allows.
+fn act(
+    view: &View<'_>,
+    me: &Me,
+    spec: &Spec,
+    state: &JobState,
+    pick: &Pick,
+    rest: impl Fn(Rest) -> Step,
+) -> Result<Step, Invalid> {
+    let now = view.now;
+    if pick.decisions.is_empty() && pick.ready.is_none() {
+        return nothing_live(view, state, pick, rest);
+    }
+    let open = then(state, &Event::Work, now)?;
     if !pick.decisions.is_empty() {
         return settle(view, me, &open, pick.decisions.clone(), spec);
     }
@@ -246,7 +261,20 @@ fn nothing_live(
         _ => false,
     };
     if !seen {
-        return Ok(rest(Rest::Done));
+        let ended = matches!(
+            state.status,
+            JobStatus::Completed { .. } | JobStatus::Cancelled { .. }
+        );
+        let keep = view.spec.as_ref().map_or(KEEP_DEFAULT, Spec::keep);
+        let purged = state.ledger.accounted > 0 && state.ledger.purged_to >= state.ledger.accounted;
+        let old = view
+            .key
+            .state()
+            .is_some_and(|state| view.now.since(state.updated) >= keep);
+        return Ok(match rest(Rest::Done) {
+            Step::Rest(_) if ended && purged && old => Step::Forget,
+            step => step,
+        });
     }
     let Some(pending) = view.pending else {
         return Ok(Step::Count);

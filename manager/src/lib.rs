@@ -3,7 +3,8 @@
 //! Any number of equal replicas run side by side; none knows anything that NATS does not. Start at
 //! [`decide`] for what a manager does next for one job, a pure function; [`backlog`], [`agenda`],
 //! [`leases`] and [`circle`] are pure as well. `control` is the loop around them, `advance` one look
-//! at one job, and each longer act has a file of its own: `settle`, `recover`, `empty`, `remove`.
+//! at one job, and each longer act has a file of its own: `settle`, `recover`, `empty`,
+//! `expire`, `remove`.
 
 mod advance;
 pub mod agenda;
@@ -13,6 +14,7 @@ pub mod circle;
 mod control;
 pub mod decide;
 mod empty;
+mod expire;
 mod feeds;
 pub mod leases;
 mod recover;

@@ -36,6 +36,7 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
     let Swap::Won(revision) = shared.nats.write_job(job, &taken, revision).await? else {
         return Ok(());
     };
+    air_nats::crash::point("recovering");
     let why = suspect.why.as_str();
     tracing::warn!(%job, runner = %lease.runner, why, "runner lost");
     let data = data(lease, revision, why);
@@ -44,6 +45,7 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
         process::kill(lease.runner).await;
     }
     let record = settle(shared, job, lease, revision, why).await?;
+    air_nats::crash::point("recovered");
     let starting = matches!(of(&lease.phase), Phase::Starting { .. });
     let hold_until = starting.then(|| now().after(hold(state.failed_starts)));
     let event = Event::Recovered {

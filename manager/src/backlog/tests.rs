@@ -1,1 +1,224 @@
-//! Tests of the parent module.
+//! Tests of the backlog: what it picks, decides, and forgets.
+
+use air_nats::queue::Invalid;
+use air_protocol::task::{Task, Work};
+use air_protocol::time::Span;
+
+use super::*;
+
+const NOW: Time = Time::from_millis(1_000_000);
+
+fn job() -> JobName {
+    "j".parse().unwrap()
+}
+
+fn id(task: &str) -> TaskId {
+    task.parse().unwrap()
+}
+
+fn message(seq: u64, task: &str, attempt: u32, needs: &[&str]) -> Queued {
+    let mut work = Task::new(Work::Run("true".into()));
+    work.needs = needs.iter().map(|need| need.parse().unwrap()).collect();
+    Queued {
+        seq,
+        queued: NOW,
+        id: id(task),
+        attempt,
+        parent: None,
+        traceparent: None,
+        task: Ok(work),
+    }
+}
+
+fn record(task: &str, status: Status, attempt: u32) -> Record {
+    Record::new(id(task), status, attempt, NOW)
+}
+
+fn lasts(records: &[(u64, Record)], up_to: u64) -> Lasts {
+    let key = |record: &Record| (job(), record.task.clone());
+    let records = records
+        .iter()
+        .map(|(seq, record)| (key(record), (*seq, record.clone())));
+    Lasts {
+        records: records.collect(),
+        up_to: Some(up_to),
+    }
+}
+
+fn pick_with(backlog: &Backlog, spec: &Spec, now: Time) -> Pick {
+    let mut waits = circle::Waits::default();
+    waits.replace(&job(), backlog.waiting());
+    backlog.pick(Context {
+        now,
+        spec,
+        waits: &waits,
+    })
+}
+
+fn pick(backlog: &Backlog) -> Pick {
+    pick_with(backlog, &Spec::default(), NOW)
+}
+
+fn ready(pick: &Pick) -> Option<(&str, u64)> {
+    let target = &pick.ready.as_ref()?.target;
+    Some((target.task.as_str(), target.expected))
+}
+
+fn backlog(messages: Vec<Queued>, records: &[(u64, Record)]) -> Backlog {
+    let mut backlog = Backlog::new(job());
+    backlog.begin(0, 0);
+    backlog.admit(messages, &lasts(records, 100), 0, NOW);
+    backlog
+}
+
+#[test]
+fn the_first_live_task_is_picked() {
+    let messages = vec![
+        message(1, "a", 1, &[]),
+        message(2, "b", 1, &[]),
+        message(3, "c", 2, &[]),
+    ];
+    let records = [
+        (5, record("a", Status::Succeeded, 1)),
+        (6, record("c", Status::Retrying, 1)),
+    ];
+    let mut backlog = backlog(messages, &records);
+    assert_eq!(ready(&pick(&backlog)), Some(("b", 0)));
+    assert_eq!(backlog.leftovers(NOW, Duration::ZERO), [1], "a is done");
+    backlog.learn(7, &record("b", Status::Succeeded, 1), NOW);
+    assert_eq!(ready(&pick(&backlog)), Some(("c", 6)));
+    assert_eq!(backlog.leftovers(NOW, Duration::ZERO), [1, 2]);
+    assert!(
+        backlog.leftovers(NOW, Duration::from_secs(1)).is_empty(),
+        "not old enough"
+    );
+    backlog.deleted(1);
+    assert_eq!(backlog.leftovers(NOW, Duration::ZERO), [2]);
+}
+
+#[test]
+fn a_stale_reply_deletes_nothing() {
+    // The truth is a reset at 30 and this message at 31; the reply has seen only up to 20.
+    let mut backlog = Backlog::new(job());
+    let stale = lasts(&[(20, record("a", Status::Failed, 1))], 20);
+    backlog.admit(vec![message(31, "a", 2, &[])], &stale, 0, NOW);
+    assert!(pick(&backlog).ready.is_none() && backlog.leftovers(NOW, Duration::ZERO).is_empty());
+    assert!(backlog.is_empty(), "the next look begins anew");
+}
+
+#[test]
+fn a_task_waits_for_what_it_needs() {
+    let mut backlog = backlog(
+        vec![message(1, "b", 1, &["a"]), message(2, "a", 1, &[])],
+        &[],
+    );
+    let first = pick(&backlog);
+    assert_eq!(ready(&first), Some(("a", 0)));
+    assert_eq!(first.blocked, [(id("b"), vec!["a".parse().unwrap()])]);
+    assert_eq!(backlog.newly_blocked(), [(id("b"), 1, "a".to_owned())]);
+    assert!(backlog.newly_blocked().is_empty(), "told once");
+    backlog.learn(3, &record("a", Status::Retrying, 1), NOW);
+    assert_eq!(pick(&backlog).ready, None);
+    backlog.learn(4, &record("a", Status::Succeeded, 2), NOW);
+    assert_eq!(ready(&pick(&backlog)), Some(("b", 0)));
+}
+
+#[test]
+fn a_need_that_cannot_be_met_skips() {
+    let records = [(5, record("a", Status::Cancelled, 1))];
+    let backlog = backlog(vec![message(1, "b", 1, &["a"])], &records);
+    let pick = pick(&backlog);
+    let Verdict::Skip { reason } = &pick.decisions[0].verdict else {
+        panic!("{pick:?}")
+    };
+    assert_eq!(reason, "needs a to succeed, which is cancelled");
+}
+
+#[test]
+fn a_need_that_nobody_publishes_has_a_time() {
+    let spec = Spec {
+        needs_timeout: Some(Span(Duration::from_secs(60))),
+        ..Spec::default()
+    };
+    let backlog = backlog(
+        vec![message(1, "b", 1, &["a", "c"]), message(2, "c", 1, &["x"])],
+        &[],
+    );
+    assert!(
+        pick_with(&backlog, &spec, NOW.after(Duration::from_secs(59)))
+            .decisions
+            .is_empty()
+    );
+    let pick = pick_with(&backlog, &spec, NOW.after(Duration::from_secs(60)));
+    let decided: Vec<_> = pick
+        .decisions
+        .iter()
+        .map(|decision| decision.target.task.as_str())
+        .collect();
+    assert_eq!(decided, ["b", "c"]);
+}
+
+#[test]
+fn a_circle_fails() {
+    let backlog = backlog(
+        vec![
+            message(1, "a", 1, &["b"]),
+            message(2, "b", 1, &["a"]),
+            message(3, "c", 1, &["a"]),
+        ],
+        &[],
+    );
+    let pick = pick(&backlog);
+    assert_eq!(pick.decisions.len(), 2);
+    assert!(
+        matches!(&pick.decisions[0].verdict, Verdict::Fail { reason } if reason.contains("a → b → a"))
+    );
+    assert_eq!(pick.blocked.len(), 1, "c is skipped once a has failed");
+}
+
+#[test]
+fn an_invalid_message_and_a_task_before_its_time_are_decided() {
+    let mut invalid = message(1, "_1", 1, &[]);
+    invalid.task = Err(Invalid {
+        reason: "it is no JSON".into(),
+        head: "{".into(),
+    });
+    let mut early = message(2, "a", 1, &[]);
+    early.task.as_mut().unwrap().not_before = Some(NOW.after(Duration::from_secs(9)));
+    let backlog = backlog(vec![invalid, early, message(3, "b", 1, &[])], &[]);
+    let pick = pick(&backlog);
+    assert!(matches!(pick.decisions[0].verdict, Verdict::Fail { .. }));
+    assert!(matches!(pick.decisions[1].verdict, Verdict::Move { until } if until > NOW));
+    assert_eq!(ready(&pick), Some(("b", 0)));
+}
+
+#[test]
+fn what_others_folded_is_learned_or_forgotten() {
+    let mut backlog = backlog(vec![message(1, "a", 1, &[])], &[]);
+    backlog.learn(4, &record("x", Status::Succeeded, 1), NOW);
+    assert_eq!(backlog.begin(9, 0), 4, "records 5 to 9 are to be learned");
+    assert_eq!(
+        backlog.begin(9, 7),
+        9,
+        "they are purged: everything is read anew"
+    );
+    assert!(backlog.is_empty());
+}
+
+#[test]
+fn more_is_read_only_while_nothing_can_be_done() {
+    let mut backlog = Backlog::new(job());
+    let waits = circle::Waits::default();
+    let spec = Spec::default();
+    let context = Context {
+        now: NOW,
+        spec: &spec,
+        waits: &waits,
+    };
+    assert!(backlog.wants_more(context));
+    backlog.admit(vec![message(1, "b", 1, &["a"])], &lasts(&[], 100), 5, NOW);
+    assert!(backlog.wants_more(context), "all that is known waits");
+    backlog.admit(vec![message(2, "c", 1, &[])], &lasts(&[], 100), 4, NOW);
+    assert!(!backlog.wants_more(context));
+    assert_eq!(backlog.next_seq(), 3);
+}

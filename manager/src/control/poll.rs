@@ -8,6 +8,7 @@ use air_nats::{Error, Nats};
 use air_protocol::names::JobName;
 
 use super::{Control, Done};
+use crate::shared::now;
 
 /// Quiet jobs that one poll looks at for records that nobody has folded.
 const QUIET_PER_POLL: usize = 200;
@@ -51,12 +52,17 @@ impl Control {
         } else {
             0
         };
-        let quiet: Vec<_> = self
-            .quiet
-            .iter()
-            .skip(skip)
-            .take(QUIET_PER_POLL)
-            .map(|(job, at)| (job.clone(), *at))
+        let walked = self.quiet.iter().skip(skip).take(QUIET_PER_POLL);
+        let walked: Vec<_> = walked.map(|(job, quiet)| (job.clone(), *quiet)).collect();
+        for (job, quiet) in &walked {
+            let keep = self.shared.spec(job).unwrap_or_default().keep();
+            if now().since(quiet.updated) >= keep {
+                self.agenda.urgently(job);
+            }
+        }
+        let quiet: Vec<_> = walked
+            .into_iter()
+            .map(|(job, quiet)| (job, quiet.accounted))
             .collect();
         self.walk = skip + quiet.len();
         let nats = self.shared.nats.clone();
@@ -100,8 +106,8 @@ impl Control {
             {
                 let shared = self.shared.clone();
                 self.tasks.spawn(async move {
-                    super::reject(&shared, &name).await;
-                    Done::Live(std::collections::HashSet::new())
+                    super::hear::reject(&shared, &name).await;
+                    Done::Nothing
                 });
             }
         }

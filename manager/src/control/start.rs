@@ -1,0 +1,132 @@
+//! Starting: what a manager sets up before its loop turns.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use air_nats::Nats;
+use air_nats::managers::Heartbeat;
+use air_protocol::VERSION;
+use air_protocol::limits::START_WITHIN_PROCESS;
+use air_protocol::time::Span;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::Control;
+use crate::agenda::Agenda;
+use crate::backend::process::{self, Process};
+use crate::decide::Me;
+use crate::feeds::{self, Ear};
+use crate::leases::Leases;
+use crate::shared::{Shared, now};
+use crate::{Error, Options};
+
+/// News that may wait to be heard.
+const NEWS_MAX: usize = 4096;
+
+/// Runs a manager until `shutdown` is ready.
+pub(crate) async fn run(
+    nats: Nats,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let (me, heartbeat, backend) = identity(&options);
+    let shared = Arc::new(Shared::new(
+        nats.clone(),
+        me,
+        backend.clone(),
+        options.runners_max,
+        options.sync_interval,
+    ));
+    let (ear, news) = mpsc::channel(NEWS_MAX);
+    let (exits_in, exits) = mpsc::unbounded_channel();
+    let (remake, remade) = watch::channel(0);
+    let (room, free) = watch::channel(options.runners_max);
+    let (beat, beats) = watch::channel(heartbeat);
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+    let mut feeds = JoinSet::new();
+    let ear = Ear(ear);
+    feeds.spawn(feeds::jobs(nats.clone(), ear.clone(), remade.clone()));
+    feeds.spawn(feeds::specs(nats.clone(), ear.clone(), remade));
+    feeds.spawn(feeds::managers(nats.clone(), ear.clone()));
+    feeds.spawn(feeds::wakeups(nats.clone(), ear.clone(), free));
+    feeds.spawn(feeds::signals(nats.clone(), ear));
+    feeds.spawn(feeds::heartbeats(nats, beats));
+    feeds.spawn(process::sweep_orphans());
+    feeds.spawn(async move {
+        if let Err(error) = backend.reap(exits_in).await {
+            tracing::error!(%error, "cannot wait for runners");
+        }
+    });
+    let control = Control {
+        shared,
+        options,
+        agenda: Agenda::default(),
+        leases: Leases::new(Instant::now()),
+        known: HashMap::new(),
+        quiet: HashMap::new(),
+        backlogs: HashMap::new(),
+        recovering: HashSet::new(),
+        woken: HashSet::new(),
+        tasks: JoinSet::new(),
+        looks: 0,
+        revision: 0,
+        polled: 0,
+        walk: 0,
+        remake,
+        room,
+        beat,
+    };
+    control.run(news, exits, shutdown).await;
+    feeds.shutdown().await;
+    Ok(())
+}
+
+/// Who this manager is, what it says of itself, and its backend.
+fn identity(options: &Options) -> (Me, Heartbeat, Process) {
+    let host = host();
+    let id = options.id.clone().unwrap_or_else(|| fresh_id(&host));
+    let env = options
+        .nats
+        .to_env()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let backend = Process::new(options.runner.clone(), env);
+    let me = Me {
+        id: id.clone(),
+        backend: process::NAME.to_owned(),
+        start_within: Span(START_WITHIN_PROCESS),
+        realm: Process::realm(),
+    };
+    let heartbeat = Heartbeat {
+        v: VERSION,
+        manager: id,
+        host,
+        backends: vec![process::NAME.to_owned()],
+        runners: 0,
+        runners_max: options.runners_max,
+        since: now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    (me, heartbeat, backend)
+}
+
+fn host() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "unknown".into())
+}
+
+/// An id that nobody else has, and that people recognise: host, process, and a few random letters.
+fn fresh_id(host: &str) -> String {
+    let host: String = host
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(40)
+        .collect();
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{host}-{}-{}", std::process::id(), &random[..4])
+}
