@@ -398,6 +398,7 @@ impl Look<'_> {
         let Some(lease) = state.lease() else {
             return Ok(None);
         };
+        air_nats::crash::point("claimed");
         let fence = self.key.revision();
         let target = ready.target;
         let data = Data {
@@ -415,6 +416,7 @@ impl Look<'_> {
             image: ready.image,
         };
         let spawned = self.shared.backend.spawn(&order, place);
+        air_nats::crash::point("spawned");
         self.shared.tell(Kind::Claimed, self.job, data).await;
         match spawned {
             Ok(()) => Ok(Some(Outcome::Started)),

@@ -37,11 +37,13 @@ pub(crate) async fn empty(shared: &Shared, job: &JobName, key: &Key) -> Result<(
     }
     for (task, spec) in open_tasks(shared, job, up_to).await? {
         cancel(shared, job, &task, spec).await?;
+        air_nats::crash::point("cancelling");
     }
     nats.purge(&names.stream(), &names.job_schedules(job), Some(up_to))
         .await?;
     nats.purge(&names.stream(), &names.tasks(job), Some(up_to))
         .await?;
+    air_nats::crash::point("emptied");
     let folded = fold(shared, job, state).await?;
     release(
         shared,

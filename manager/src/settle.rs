@@ -27,10 +27,12 @@ pub(crate) async fn settle(shared: &Shared, job: &JobName, key: &Key) -> Result<
     let Phase::Settling { decisions } = &lease.phase else {
         return Ok(());
     };
+    air_nats::crash::point("settling");
     let mut last = 0;
     for decision in decisions {
         last = last.max(commit(shared, job, lease, decision, *revision).await?);
     }
+    air_nats::crash::point("settled");
     release(
         shared,
         job,

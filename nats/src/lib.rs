@@ -9,6 +9,7 @@ pub mod blobs;
 mod bucket;
 pub mod commit;
 pub mod connect;
+pub mod crash;
 pub mod direct;
 pub mod events;
 pub mod jobs;

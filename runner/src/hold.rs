@@ -105,10 +105,12 @@ impl Hold {
         let Ok(Change::To(next)) = state.apply(&event, clock::now()) else {
             return Ok(None);
         };
+        air_nats::crash::point("starting");
         let renewed = clock::boot();
         let Swap::Won(revision) = nats.write_job(&claim.job, &next, claim.fence).await? else {
             return Ok(None);
         };
+        air_nats::crash::point("started");
         Ok(Some(Self {
             nats: nats.clone(),
             job: claim.job.clone(),
@@ -205,7 +207,9 @@ impl Hold {
             held.state = next;
             held.revision = revision;
         });
-        if released.await? == Mine::Yes {
+        let released = released.await?;
+        air_nats::crash::point("released");
+        if released == Mine::Yes {
             let data = Data {
                 record: Some(record),
                 ..self.event_data()

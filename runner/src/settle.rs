@@ -145,6 +145,7 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
         if hold.remaining().is_zero() {
             return Ok(Tried::Finished(Finish::LOST));
         }
+        air_nats::crash::point("committing");
         match hold.nats.commit(commit).await {
             Ok(Committed::At(seq)) => return Ok(Tried::Finished(done(hold, commit, seq).await)),
             Ok(Committed::Refused(text)) => return Ok(Tried::Refused(text)),
@@ -175,6 +176,7 @@ fn is_same(last: &Record, ours: &Record) -> bool {
 
 /// Tells of the commit.
 async fn done(hold: &Hold, commit: &Commit, seq: u64) -> Finish {
+    air_nats::crash::point("committed");
     let record = &commit.record;
     let data = Data {
         status: Some(record.status.as_str().to_owned()),
