@@ -23,16 +23,17 @@ queue report '{"id":"report","needs":["words","letters"],"run":"cat $AIR_NEEDS >
 
 # The job is over when it has failed, or when its queue was seen empty up to our last task (`drained`).
 number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$state"; }
+exec 3< <(exec nats kv watch air-jobs "$job")
+trap "kill $!" EXIT
 status=
 while read -r state; do
     status=$(sed -n 's/.*"status":"\([a-z]*\)".*/\1/p' <<<"$state")
     if [[ $status == failed ]] || (($(number drained) + 0 >= seq)); then break; fi
-done < <(nats kv watch air-jobs "$job")
-kill $! # the watch
+done <&3
 echo "$job $status: $(number succeeded) succeeded"
 [[ $status == completed ]]
 
-# The last record of a task is the truth about it. (With jq instead of bash: `jq -c .output <<<"$record"`.)
-record=$(nats request --raw "\$JS.API.DIRECT.GET.AIR.air.results.$job.report" '')
+# The last record of a task is the truth about it. (With jq: `nats stream get … | grep "^{" | jq -c .output`.)
+record=$(nats stream get AIR --last-for "air.results.$job.report")
 output=${record#*\"output\":}
 echo "report ${output%%,\"queued\"*}"

@@ -1,11 +1,14 @@
 //! A client in five languages, and the one description of what each of them does.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use air_protocol::job::JobStatus;
 use air_protocol::record::Status;
 use air_tests::{Installation, wait_for};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::install;
 
@@ -97,7 +100,9 @@ async fn run(mut client: Command, job: &str, air: &Installation) -> (Option<i32>
         .stdin(Stdio::null())
         .stdout(File::create(&printed).unwrap());
     // A context that somebody chose for the `nats` of this machine is not for the test.
-    client.env("XDG_CONFIG_HOME", folder.path());
+    client
+        .env("XDG_CONFIG_HOME", folder.path())
+        .process_group(0);
     let child = client
         .spawn()
         .unwrap_or_else(|error| panic!("failed to start {client:?}: {error}"));
@@ -112,12 +117,14 @@ async fn run(mut client: Command, job: &str, air: &Installation) -> (Option<i32>
     (status.code(), std::fs::read_to_string(printed).unwrap())
 }
 
-/// A client that is killed should the test give it up.
+/// A client that is killed, with all that it started, should the test give it up.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let group = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        // Refused where all of them have ended: then nothing is left to do.
+        let _ = killpg(group, Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }

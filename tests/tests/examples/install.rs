@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+const NODE: &str = "Node.js 20 or newer, with npm";
+
 /// The script itself: all that it needs is `nats`, which the tests have anyway.
 pub(crate) fn shell() -> Command {
     let mut client = Command::new("bash");
@@ -64,8 +66,9 @@ pub(crate) fn typescript() -> Command {
             "--no-fund",
             "--prefix",
         ]);
-        run(npm.arg(folder), "Node.js 20 or newer, with npm");
+        run(npm.arg(folder), NODE);
     });
+    run(Command::new("node").arg("--version"), NODE);
     copy(&from.join("client.ts"), &folder.join("client.ts"));
     let mut client = Command::new("node");
     client
