@@ -16,6 +16,8 @@ pub struct ServerOptions {
     pub extra: &'static str,
     /// Without JetStream.
     pub plain: bool,
+    /// Every write is synced at once, as `airx dev` has it.
+    pub sync_always: bool,
 }
 
 /// A running nats-server; killed when dropped, its store with it.
@@ -44,8 +46,13 @@ impl Server {
             String::new()
         } else {
             let store = folder.path().join("store");
+            let sync = if options.sync_always {
+                "sync_interval: always, "
+            } else {
+                ""
+            };
             format!(
-                "jetstream {{ store_dir: {:?}, max_file_store: 8GB, limits {{ batch {{ max_inflight_per_stream: 1000, max_inflight_total: 10000 }} }} }}\n",
+                "jetstream {{ store_dir: {:?}, {sync}max_file_store: 8GB, limits {{ batch {{ max_inflight_per_stream: 1000, max_inflight_total: 10000 }} }} }}\n",
                 store
             )
         };

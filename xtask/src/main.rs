@@ -4,6 +4,7 @@
 //! part of the product, and no crate of the product may depend on it. It is the first thing that a fresh clone
 //! compiles, so it stays with `clap`, `serde_json` and the standard library.
 
+mod bench;
 mod ci;
 mod command;
 mod demo;
@@ -43,6 +44,11 @@ enum Verb {
     },
     /// Everything that a change must pass: format, lints, docs, licences, tests
     Ci,
+    /// Measure the system beside fork and exec, in one run
+    Bench {
+        /// Which benchmark
+        which: bench::Which,
+    },
     /// Audit a source tree with the whole system on this machine, and show how
     Demo(demo::Options),
 }
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Tools { names } => tools::run(&names),
         Verb::Test { args } => test::run(&args),
         Verb::Ci => ci::run(),
+        Verb::Bench { which } => bench::run(which),
         Verb::Demo(options) => demo::run(&options),
     };
     match done {

@@ -1,0 +1,30 @@
+//! `cargo xtask bench quick`: builds what is measured as it is released, and measures it.
+
+use clap::ValueEnum;
+
+use crate::error::Result;
+use crate::{command, tools, workspace};
+
+/// A benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Which {
+    /// A chain, many jobs, publish to start, idle cost; about two minutes
+    Quick,
+}
+
+/// Builds and runs a benchmark.
+pub(crate) fn run(which: Which) -> Result<()> {
+    command::run(&mut command::cargo(
+        "build --release -p airx -p air-runner -p air-bench --bins",
+    ))?;
+    let release = workspace::target()?.join("release");
+    let mut bench = std::process::Command::new(release.join("air-bench"));
+    match which {
+        Which::Quick => bench.arg("quick"),
+    };
+    command::run(
+        bench
+            .env("AIR_BIN_DIR", &release)
+            .env("AIR_NATS_SERVER", tools::nats_server()?),
+    )
+}
