@@ -39,12 +39,13 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
     air_nats::crash::point("recovering");
     let why = suspect.why.as_str();
     tracing::warn!(%job, runner = %lease.runner, why, "runner lost");
-    let data = data(lease, revision, why);
+    let fence = fence(&lease.phase, suspect.revision);
+    let data = data(lease, fence, why);
     shared.tell(Kind::Lost, job, data.clone()).await;
     if lease.realm == shared.me.realm {
         process::kill(lease.runner).await;
     }
-    let record = settle(shared, job, lease, revision, why).await?;
+    let record = settle(shared, job, lease, fence, why).await?;
     air_nats::crash::point("recovered");
     let starting = matches!(of(&lease.phase), Phase::Starting { .. });
     let hold_until = starting.then(|| now().after(hold(state.failed_starts)));
@@ -66,12 +67,24 @@ fn of(phase: &Phase) -> &Phase {
     }
 }
 
+/// The revision of the claim: a phase that is only ever claimed stands at it, until it is taken over.
+fn fence(phase: &Phase, judged: u64) -> Option<u64> {
+    match phase {
+        Phase::Running(running) | Phase::Stopping { running, .. } => Some(running.fence),
+        Phase::Starting { .. } | Phase::Settling { .. } => Some(judged),
+        Phase::Recovering { from, .. } => match from.as_ref() {
+            Phase::Running(running) | Phase::Stopping { running, .. } => Some(running.fence),
+            Phase::Starting { .. } | Phase::Settling { .. } | Phase::Recovering { .. } => None,
+        },
+    }
+}
+
 /// Commits on behalf of the dead holder; gives the sequence of the last record, 0 for none.
 async fn settle(
     shared: &Shared,
     job: &JobName,
     lease: &Lease,
-    fence: u64,
+    fence: Option<u64>,
     why: &str,
 ) -> Result<u64, Failed> {
     match of(&lease.phase) {
@@ -104,7 +117,7 @@ async fn on_behalf(
         let last = shared.nats.last_record(job, &target.task).await?;
         return Ok(last.map_or(0, |(seq, _)| seq));
     };
-    let mut record = base.record(lease, running.fence);
+    let mut record = base.record(lease, Some(running.fence));
     let mut with = Vec::new();
     record.lost = outcome == Outcome::Lost;
     record.started = Some(running.started);
@@ -120,13 +133,13 @@ async fn on_behalf(
     store(shared, job, record, with).await
 }
 
-fn data(lease: &Lease, fence: u64, why: &str) -> Data {
+fn data(lease: &Lease, fence: Option<u64>, why: &str) -> Data {
     let target = lease.phase.target();
     Data {
         task: target.map(|target| target.task.clone()),
         attempt: target.map(|target| target.attempt),
         run: Some(lease.runner),
-        fence: Some(fence),
+        fence,
         reason: Some(why.to_owned()),
         ..Data::default()
     }

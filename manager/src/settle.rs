@@ -30,7 +30,7 @@ pub(crate) async fn settle(shared: &Shared, job: &JobName, key: &Key) -> Result<
     air_nats::crash::point("settling");
     let mut last = 0;
     for decision in decisions {
-        last = last.max(commit(shared, job, lease, decision, *revision).await?);
+        last = last.max(commit(shared, job, lease, decision, Some(*revision)).await?);
     }
     air_nats::crash::point("settled");
     release(
@@ -67,7 +67,7 @@ pub(crate) async fn commit(
     job: &JobName,
     lease: &Lease,
     decision: &Decision,
-    fence: u64,
+    fence: Option<u64>,
 ) -> Result<u64, Failed> {
     let Decision { target, verdict } = decision;
     let Some(base) = Base::read(shared, job, target).await? else {
@@ -157,7 +157,7 @@ impl Base {
     }
 
     /// A record of the attempt under a lease, with its status still open.
-    pub(crate) fn record(&self, lease: &Lease, fence: u64) -> Record {
+    pub(crate) fn record(&self, lease: &Lease, fence: Option<u64>) -> Record {
         let target = &self.target;
         let mut record = Record::new(target.task.clone(), Status::Failed, target.attempt, now());
         record.after = target.expected;
@@ -170,7 +170,7 @@ impl Base {
         }
         record.seq = Some(target.seq);
         record.run = Some(lease.runner);
-        record.fence = Some(fence);
+        record.fence = fence;
         record.backend = Some(lease.backend.clone());
         record.claimed = Some(lease.claimed);
         record.queued = self.message.as_ref().map(|message| message.queued);
