@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use air_nats::Error as NatsError;
 use air_nats::jobs::{Key, Swap};
+use air_protocol::codec::encode;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, Invalid, JobState, JobStatus};
 use air_protocol::names::JobName;
-use air_protocol::spec::Spec;
+use air_protocol::spec::{Spec, Wire};
 use uuid::Uuid;
 
 use crate::backend::{Order, SpawnError};
@@ -24,6 +25,8 @@ const PAGE: usize = 64;
 const RECORDS: usize = 256;
 /// Steps of one look; more than a job ever needs.
 const STEPS_MAX: usize = 200;
+/// Bytes of state that a runner is handed over; the kernel takes 128 KiB for one variable.
+const HAND_OVER_BYTES_MAX: usize = 32 * 1024;
 /// Repetitions of a read whose reply is older than what the key names.
 const LAGS_MAX: u32 = 20;
 /// Wait before the first repetition; one more for each further one.
@@ -413,6 +416,7 @@ impl Look<'_> {
             seq: target.seq,
             runner: lease.runner,
             fence,
+            state: hand_over(&state),
             image: ready.image,
         };
         let spawned = self.shared.backend.spawn(&order, place);
@@ -461,6 +465,12 @@ impl Look<'_> {
         }
         Ok(())
     }
+}
+
+/// The state as text for the runner's environment, if it fits.
+fn hand_over(state: &JobState) -> Option<String> {
+    let text = String::from_utf8(encode(Wire::Json, state)).ok()?;
+    (text.len() <= HAND_OVER_BYTES_MAX).then_some(text)
 }
 
 /// The delay after this many failed starts before.

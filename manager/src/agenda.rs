@@ -84,8 +84,11 @@ impl Agenda {
 
     /// The next job, which is busy from now on; with no `room` only one that needs none.
     pub fn pop(&mut self, room: bool) -> Option<JobName> {
-        let ready = if room { self.ready.pop_front() } else { None };
-        let job = self.urgent.pop_front().or(ready)?;
+        let job = match self.urgent.pop_front() {
+            Some(job) => job,
+            None if room => self.ready.pop_front()?,
+            None => return None,
+        };
         self.queued.remove(&job);
         self.busy.insert(job.clone());
         Some(job)
@@ -150,7 +153,9 @@ mod tests {
         agenda.urgently(&job("b"));
         assert_eq!(agenda.pop(false), Some(job("b")));
         assert_eq!(agenda.pop(false), None);
-        assert_eq!(agenda.pop(true), Some(job("a")));
+        agenda.urgently(&job("c"));
+        assert_eq!(agenda.pop(true), Some(job("c")));
+        assert_eq!(agenda.pop(true), Some(job("a")), "nobody is lost");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Order {
     pub(crate) runner: Uuid,
     /// Revision of the claim.
     pub(crate) fence: u64,
+    /// The key's value at that revision, which spares the runner a read; none where it is too long to hand over.
+    pub(crate) state: Option<String>,
     /// Image that the task asks for.
     pub(crate) image: Option<String>,
 }

@@ -97,6 +97,13 @@ pub struct Context<'a> {
     pub waits: &'a circle::Waits,
 }
 
+impl Pick {
+    /// Whether there is any task.
+    pub fn has_live(&self) -> bool {
+        self.ready.is_some() || !self.decisions.is_empty() || !self.blocked.is_empty()
+    }
+}
+
 enum Judgement {
     Ready,
     Blocked,

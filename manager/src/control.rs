@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::Options;
 use crate::advance::{Failed, Outcome, advance};
 use crate::agenda::Agenda;
 use crate::backend::process::{self, Exit};
@@ -24,6 +23,7 @@ use crate::feeds::News;
 use crate::leases::{Leases, Suspect, Why};
 use crate::recover::recover;
 use crate::shared::Shared;
+use crate::{OnStop, Options};
 
 mod hear;
 mod poll;
@@ -131,7 +131,7 @@ impl Control {
         self.stop(&mut exits).await;
     }
 
-    /// Claims nothing more; lets what is under way end; with `drain` waits for the runners.
+    /// Claims nothing more; lets what is under way end; waits for the runners if that is wanted.
     async fn stop(&mut self, exits: &mut mpsc::UnboundedReceiver<Exit>) {
         self.room.send_replace(0);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -140,7 +140,10 @@ impl Control {
             self.tasks.abort_all();
             return;
         }
-        while self.options.drain && self.shared.backend.running() > 0 {
+        if self.options.on_stop == OnStop::HandBack {
+            self.shared.backend.terminate();
+        }
+        while self.options.on_stop != OnStop::Leave && self.shared.backend.running() > 0 {
             if exits.recv().await.is_none() {
                 break;
             }

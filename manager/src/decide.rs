@@ -158,13 +158,12 @@ fn quiet(view: &View<'_>, me: &Me, state: &JobState) -> Result<Step, Invalid> {
     let now = view.now;
     let folded_state = then(state, &Event::Fold(folded.ledger.clone()), now)?;
     let behind = folded_state.ledger != state.ledger;
-    let rest = |rest| {
-        let known = matches!(view.key, Key::State(..));
-        if behind && known {
-            Step::Write(Box::new(folded_state.clone()))
-        } else {
-            Step::Rest(rest)
-        }
+    let rest = |rest| match (view.key, view.pick) {
+        // A new job that cannot go on shows itself all the same.
+        (Key::Absent, None) => Step::ReadQueue,
+        (Key::Absent, Some(pick)) if pick.has_live() => Step::Write(Box::new(folded_state.clone())),
+        (Key::State(..), _) if behind => Step::Write(Box::new(folded_state.clone())),
+        _ => Step::Rest(rest),
     };
     if let JobStatus::Failed { .. } = state.status {
         if folded.ledger.failing == 0 {

@@ -2,6 +2,7 @@
 //! `cancelled` record, and what was queued by then is purged. Each step can be repeated.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use air_nats::commit::{Commit, Committed, With};
@@ -13,6 +14,8 @@ use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
 use air_protocol::task::Task;
 
+use tokio::task::JoinSet;
+
 use crate::advance::Failed;
 use crate::decide::then;
 use crate::settle::release;
@@ -20,11 +23,13 @@ use crate::shared::{Shared, now};
 
 /// Messages and records read at once.
 const PAGE: usize = 256;
+/// Tasks that are cancelled at once.
+const AT_ONCE: usize = 64;
 /// Tries of one task whose record changes at the same time.
 const TRIES_MAX: u32 = 20;
 
 /// Empties the queue of a job in status `cancelling`, and moves it to `cancelled`.
-pub(crate) async fn empty(shared: &Shared, job: &JobName, key: &Key) -> Result<(), Failed> {
+pub(crate) async fn empty(shared: &Arc<Shared>, job: &JobName, key: &Key) -> Result<(), Failed> {
     let Key::State(state, revision) = key else {
         return Ok(());
     };
@@ -35,10 +40,7 @@ pub(crate) async fn empty(shared: &Shared, job: &JobName, key: &Key) -> Result<(
     if nats.job(job).await?.revision() != *revision {
         return Ok(());
     }
-    for (task, spec) in open_tasks(shared, job, up_to).await? {
-        cancel(shared, job, &task, spec).await?;
-        air_nats::crash::point("cancelling");
-    }
+    cancel_all(shared, job, open_tasks(shared, job, up_to).await?).await?;
     nats.purge(&names.stream(), &names.job_schedules(job), Some(up_to))
         .await?;
     nats.purge(&names.stream(), &names.tasks(job), Some(up_to))
@@ -106,6 +108,34 @@ async fn open_records(shared: &Shared, job: &JobName) -> Result<HashSet<TaskId>,
         if !more {
             return Ok(open);
         }
+    }
+}
+
+/// Cancels tasks, many at once.
+async fn cancel_all(
+    shared: &Arc<Shared>,
+    job: &JobName,
+    tasks: HashMap<TaskId, Option<Task>>,
+) -> Result<(), Failed> {
+    let mut under_way = JoinSet::new();
+    for (task, spec) in tasks {
+        if under_way.len() >= AT_ONCE {
+            ended(under_way.join_next().await)?;
+        }
+        let (shared, job) = (shared.clone(), job.clone());
+        under_way.spawn(async move { cancel(&shared, &job, &task, spec).await });
+    }
+    while let Some(one) = under_way.join_next().await {
+        ended(Some(one))?;
+    }
+    Ok(())
+}
+
+fn ended(one: Option<Result<Result<(), Failed>, tokio::task::JoinError>>) -> Result<(), Failed> {
+    match one {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(_)) => Err(Failed::Endless),
+        None => Ok(()),
     }
 }
 

@@ -42,11 +42,22 @@ pub struct Options {
     pub poll: Duration,
     /// The program `air-runner`.
     pub runner: PathBuf,
-    /// On shutdown, wait for the runners instead of leaving them running.
-    pub drain: bool,
+    /// What becomes of its runners when it stops.
+    pub on_stop: OnStop,
     /// The server's `sync_interval`: consumed messages are deleted only when their records are synced.
     /// Zero where the server syncs always.
     pub sync_interval: Duration,
+}
+
+/// What becomes of the runners of a manager that stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStop {
+    /// They go on; another manager goes on where they end.
+    Leave,
+    /// The manager waits until they have ended.
+    Drain,
+    /// They are told to end, and commit their tasks as to be run later, which counts as no failure.
+    HandBack,
 }
 
 impl Options {
@@ -59,7 +70,7 @@ impl Options {
             runners_max: 2 * cores,
             poll: POLL_DEFAULT,
             runner,
-            drain: false,
+            on_stop: OnStop::Leave,
             sync_interval: Duration::from_secs(120),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use air_protocol::names::Names;
-use async_nats::ConnectErrorKind;
+use async_nats::{ConnectErrorKind, ReconnectToServer, Server};
 use tokio::sync::watch;
 
 use crate::Nats;
@@ -190,6 +191,7 @@ impl Nats {
             .name(name)
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
+            .reconnect_to_server_callback(at_once())
             .request_timeout(Some(Duration::from_secs(5)))
             .subscription_capacity(64 * 1024)
             .event_callback(move |event| {
@@ -279,6 +281,23 @@ async fn credentials(options: &Options) -> Result<async_nats::ConnectOptions, Co
         connect = connect.add_root_certificates(ca.clone());
     }
     Ok(connect)
+}
+
+/// The first connection needs no delay, and no timer, whose shortest is a millisecond: most of what
+/// connecting costs a runner. All later ones are left to [`reconnect_delay`].
+fn at_once()
+-> impl Fn(Vec<Server>, async_nats::ServerInfo) -> std::future::Ready<Option<ReconnectToServer>> {
+    let first = AtomicBool::new(true);
+    move |servers, _| {
+        let server = servers
+            .into_iter()
+            .next()
+            .filter(|_| first.swap(false, Ordering::Relaxed));
+        std::future::ready(server.map(|server| ReconnectToServer {
+            addr: server.addr,
+            delay: Some(Duration::ZERO),
+        }))
+    }
 }
 
 /// At once at first, then doubling up to two seconds.

@@ -91,7 +91,10 @@ impl Hold {
         claim: &Claim,
         host: String,
     ) -> Result<Option<Self>, Error> {
-        let state = read_claim(nats, claim).await?;
+        let state = match &claim.state {
+            Some(state) => Some(state.clone()),
+            None => read_claim(nats, claim).await?,
+        };
         let Some(state) = state else { return Ok(None) };
         let Some((lease, target)) = ours_starting(&state, claim) else {
             return Ok(None);

@@ -1,10 +1,12 @@
 //! What a runner is told by its environment: where NATS is, and which claim it works under.
 
+use air_protocol::codec::decode_state;
+use air_protocol::job::JobState;
 use air_protocol::names::{JobName, NameError};
 use uuid::Uuid;
 
 /// The claim that a manager made for the runner.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// The job (`AIR_JOB`).
     pub job: JobName,
@@ -14,6 +16,9 @@ pub struct Claim {
     pub runner: Uuid,
     /// Revision of the claim in the job's key (`AIR_FENCE`).
     pub fence: u64,
+    /// The key's value at that revision (`AIR_STATE`); read from the key where it is not given. The
+    /// compare-and-swap at the fence decides either way.
+    pub state: Option<Box<JobState>>,
 }
 
 /// How a runner is run.
@@ -71,6 +76,9 @@ impl Options {
             job: need("AIR_JOB")?.parse().map_err(OptionsError::Job)?,
             seq: number("AIR_SEQ")?,
             fence: number("AIR_FENCE")?,
+            state: var("AIR_STATE")
+                .and_then(|text| decode_state(text.as_bytes()).ok())
+                .map(Box::new),
             runner: Uuid::parse_str(&runner).map_err(|_| OptionsError::Unreadable {
                 name: "AIR_RUNNER",
                 value: runner,

@@ -1,5 +1,6 @@
 //! A real nats-server on a free port, with a store of its own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,12 +19,18 @@ pub struct ServerOptions {
     pub plain: bool,
     /// Every write is synced at once, as `airx dev` has it.
     pub sync_always: bool,
+    /// What it may store, such as `12MB`, where not 8 GB.
+    pub store_max: Option<&'static str>,
+    /// It stores on a disk of this size, such as `24m`, in a mount namespace of its own.
+    pub disk: Option<&'static str>,
 }
 
 /// A running nats-server; killed when dropped, its store with it.
 #[derive(Debug)]
 pub struct Server {
     program: Option<Program>,
+    /// Holds the mount namespace with the disk, if there is one.
+    holder: Option<Program>,
     folder: TempDir,
     port: u16,
 }
@@ -52,14 +59,17 @@ impl Server {
                 ""
             };
             format!(
-                "jetstream {{ store_dir: {:?}, {sync}max_file_store: 8GB, limits {{ batch {{ max_inflight_per_stream: 1000, max_inflight_total: 10000 }} }} }}\n",
-                store
+                "jetstream {{ store_dir: {:?}, {sync}max_file_store: {}, limits {{ batch {{ max_inflight_per_stream: 1000, max_inflight_total: 10000 }} }} }}\n",
+                store,
+                options.store_max.unwrap_or("8GB")
             )
         };
         let conf = format!("host: 127.0.0.1\n{jetstream}{}", options.extra);
         std::fs::write(folder.path().join("nats.conf"), conf).unwrap();
+        let holder = options.disk.map(|size| hold_disk(folder.path(), size));
         let mut server = Self {
             program: None,
+            holder,
             folder,
             port: 0,
         };
@@ -94,11 +104,33 @@ impl Server {
         self.launch(&port);
     }
 
+    /// Makes the disk larger, as an administrator would.
+    pub fn grow_disk(&self, size: &str) {
+        let store = self.folder.path().join("store");
+        let mut mount = self.inside("mount".as_ref());
+        mount
+            .args(["-o", &format!("remount,size={size}")])
+            .arg(store);
+        assert!(mount.status().unwrap().success(), "{mount:?}");
+    }
+
+    /// A command that sees the disk, if there is one.
+    fn inside(&self, program: &OsStr) -> Command {
+        let Some(holder) = &self.holder else {
+            return Command::new(program);
+        };
+        let holder = holder.pid().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--user", "--mount", "--preserve-credentials", "--target"]);
+        command.args([&holder, "--"]).arg(program);
+        command
+    }
+
     fn launch(&mut self, port: &str) {
         let ports = self.folder.path().join("ports");
         let _ = std::fs::remove_dir_all(&ports);
         std::fs::create_dir(&ports).unwrap();
-        let mut command = Command::new(executable());
+        let mut command = self.inside(executable().as_os_str());
         command
             .arg("--config")
             .arg(self.folder.path().join("nats.conf"))
@@ -134,6 +166,22 @@ impl Server {
             ..Options::default()
         }
     }
+}
+
+/// Mounts a disk on the folder `store`, in a namespace that lives as long as the program.
+fn hold_disk(folder: &Path, size: &str) -> Program {
+    std::fs::create_dir(folder.join("store")).unwrap();
+    let script = r#"mkfifo "$2/never" && mount -t tmpfs -o "size=$1" none "$2/store" &&
+        touch "$2/mounted" && exec cat "$2/never""#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    command.args([script, "sh", size]).arg(folder);
+    let mut holder = Program::start(&mut command);
+    while !folder.join("mounted").exists() {
+        assert!(!holder.has_ended(), "no disk can be mounted");
+        std::thread::yield_now();
+    }
+    holder
 }
 
 /// The port in the file that the server writes once it listens.

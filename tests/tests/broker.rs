@@ -26,7 +26,12 @@ fn record(task: &str, status: Status, attempt: u32, after: u64) -> Record {
 }
 
 fn commit(record: Record, with: Vec<With>) -> Commit {
-    Commit { job: job(), record, with, wire: Wire::Json }
+    Commit {
+        job: job(),
+        record,
+        with,
+        wire: Wire::Json,
+    }
 }
 
 fn new_task(id: &str, attempt: u32) -> NewTask {
@@ -44,9 +49,27 @@ fn new_task(id: &str, attempt: u32) -> NewTask {
 async fn init_makes_what_is_missing_and_changes_nothing() {
     let server = Server::start();
     let nats = server.connect().await;
-    assert!(nats.init(1, false).await.unwrap().iter().all(|found| found.outcome == Outcome::Missing));
-    assert!(nats.init(1, true).await.unwrap().iter().all(|found| found.outcome == Outcome::Created));
-    assert!(nats.init(3, true).await.unwrap().iter().all(|found| found.outcome == Outcome::Same));
+    assert!(
+        nats.init(1, false)
+            .await
+            .unwrap()
+            .iter()
+            .all(|found| found.outcome == Outcome::Missing)
+    );
+    assert!(
+        nats.init(1, true)
+            .await
+            .unwrap()
+            .iter()
+            .all(|found| found.outcome == Outcome::Created)
+    );
+    assert!(
+        nats.init(3, true)
+            .await
+            .unwrap()
+            .iter()
+            .all(|found| found.outcome == Outcome::Same)
+    );
 }
 
 #[tokio::test]
@@ -55,11 +78,20 @@ async fn a_key_is_written_by_who_knows_its_revision() {
     let nats = server.connect_init().await;
     let state = JobState::new(now());
     assert_eq!(nats.job(&job()).await.unwrap(), Key::Absent);
-    let Swap::Won(revision) = nats.write_job(&job(), &state, 0).await.unwrap() else { panic!("lost") };
+    let Swap::Won(revision) = nats.write_job(&job(), &state, 0).await.unwrap() else {
+        panic!("lost")
+    };
     assert_eq!(nats.write_job(&job(), &state, 0).await.unwrap(), Swap::Lost);
-    let Ok(Change::To(next)) = state.apply(&Event::Drained { at: 7 }, now()) else { panic!("no change") };
-    assert!(matches!(nats.write_job(&job(), &next, revision).await.unwrap(), Swap::Won(_)));
-    let Key::State(read, _) = nats.job(&job()).await.unwrap() else { panic!("no state") };
+    let Ok(Change::To(next)) = state.apply(&Event::Drained { at: 7 }, now()) else {
+        panic!("no change")
+    };
+    assert!(matches!(
+        nats.write_job(&job(), &next, revision).await.unwrap(),
+        Swap::Won(_)
+    ));
+    let Key::State(read, _) = nats.job(&job()).await.unwrap() else {
+        panic!("no state")
+    };
     assert_eq!(read, next);
     nats.erase_job(&job()).await.unwrap();
     assert_eq!(nats.job(&job()).await.unwrap(), Key::Absent);
@@ -69,12 +101,26 @@ async fn a_key_is_written_by_who_knows_its_revision() {
 async fn a_commit_is_taken_once_and_whole() {
     let server = Server::start();
     let nats = server.connect_init().await;
-    let with: Vec<_> = (0..50).map(|n| With::Task(new_task(&format!("s{n}"), 1))).collect();
+    let with: Vec<_> = (0..50)
+        .map(|n| With::Task(new_task(&format!("s{n}"), 1)))
+        .collect();
     let first = commit(record("p", Status::Succeeded, 1, 0), with);
-    let Committed::At(seq) = nats.commit(&first).await.unwrap() else { panic!("refused") };
-    assert_eq!(nats.last_record(&job(), &"p".parse().unwrap()).await.unwrap(), Some((seq, first.record.clone())));
+    let Committed::At(seq) = nats.commit(&first).await.unwrap() else {
+        panic!("refused")
+    };
+    assert_eq!(
+        nats.last_record(&job(), &"p".parse().unwrap())
+            .await
+            .unwrap(),
+        Some((seq, first.record.clone()))
+    );
     assert_eq!(nats.commit(&first).await.unwrap(), Committed::Over);
-    assert_eq!(nats.commit(&commit(record("p", Status::Failed, 2, 0), vec![])).await.unwrap(), Committed::Over);
+    assert_eq!(
+        nats.commit(&commit(record("p", Status::Failed, 2, 0), vec![]))
+            .await
+            .unwrap(),
+        Committed::Over
+    );
     let (queued, more) = nats.queued(&job(), 0, 100).await.unwrap();
     assert_eq!((queued.len(), more), (50, 0));
     assert_eq!(queued[49].id, "s49".parse::<TaskId>().unwrap());
@@ -92,19 +138,40 @@ async fn a_schedule_brings_a_task_back_unless_a_record_takes_it_away() {
     let soon = now().after(Duration::from_millis(1500));
     for task in ["a", "b"] {
         let with = vec![With::Schedule(new_task(task, 2), soon)];
-        assert!(matches!(nats.commit(&commit(record(task, Status::Retrying, 1, 0), with)).await, Ok(Committed::At(_))));
+        assert!(matches!(
+            nats.commit(&commit(record(task, Status::Retrying, 1, 0), with))
+                .await,
+            Ok(Committed::At(_))
+        ));
     }
     assert_eq!(nats.scheduled(&job()).await.unwrap().len(), 2);
-    let (after, _) = nats.last_record(&job(), &"b".parse().unwrap()).await.unwrap().unwrap();
-    let cancelled = commit(record("b", Status::Cancelled, 2, after), vec![With::Unschedule]);
-    assert!(matches!(nats.commit(&cancelled).await, Ok(Committed::At(_))));
+    let (after, _) = nats
+        .last_record(&job(), &"b".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let cancelled = commit(
+        record("b", Status::Cancelled, 2, after),
+        vec![With::Unschedule],
+    );
+    assert!(matches!(
+        nats.commit(&cancelled).await,
+        Ok(Committed::At(_))
+    ));
     assert_eq!(nats.scheduled(&job()).await.unwrap().len(), 1);
     let back = wait_for("task", async || {
         let (queued, _) = nats.queued(&job(), 0, 10).await.unwrap();
-        if queued.is_empty() { Err("an empty queue") } else { Ok(queued) }
+        if queued.is_empty() {
+            Err("an empty queue")
+        } else {
+            Ok(queued)
+        }
     })
     .await;
-    assert_eq!((back[0].id.as_str(), back[0].attempt, back.len()), ("a", 2, 1));
+    assert_eq!(
+        (back[0].id.as_str(), back[0].attempt, back.len()),
+        ("a", 2, 1)
+    );
     assert!(nats.scheduled(&job()).await.unwrap().is_empty());
 }
 
@@ -113,14 +180,24 @@ async fn records_are_read_in_order_and_by_task() {
     let server = Server::start();
     let nats = server.connect_init().await;
     for n in 0..5 {
-        nats.commit(&commit(record(&format!("t{n}"), Status::Succeeded, 1, 0), vec![])).await.unwrap();
+        nats.commit(&commit(
+            record(&format!("t{n}"), Status::Succeeded, 1, 0),
+            vec![],
+        ))
+        .await
+        .unwrap();
     }
     let (records, more) = nats.records_after(&job(), 0, 3).await.unwrap();
     assert_eq!((records.len(), more), (3, true));
     let (records, more) = nats.records_after(&job(), records[2].0, 3).await.unwrap();
     assert_eq!((records.len(), more), (2, false));
-    nats.publish_task(&job(), None, br#"{"run":"true"}"#.to_vec(), None).await.unwrap();
-    let wanted = [(job(), "t1".parse().unwrap()), (job(), "none".parse().unwrap())];
+    nats.publish_task(&job(), None, br#"{"run":"true"}"#.to_vec(), None)
+        .await
+        .unwrap();
+    let wanted = [
+        (job(), "t1".parse().unwrap()),
+        (job(), "none".parse().unwrap()),
+    ];
     let lasts = nats.last_records(&job(), &wanted).await.unwrap();
     assert_eq!(lasts.records.len(), 1);
     assert_eq!(lasts.up_to, Some(6));
@@ -132,9 +209,20 @@ async fn records_are_read_in_order_and_by_task() {
 async fn an_id_of_the_system_is_no_users() {
     let server = Server::start();
     let nats = server.connect_init().await;
-    let seq = nats.publish_task(&job(), None, br#"{"run":"true","id":"_77"}"#.to_vec(), None).await.unwrap();
-    let again = nats.publish_task(&job(), None, br#"{"run":"true"}"#.to_vec(), Some("once")).await.unwrap();
-    assert_eq!(nats.publish_task(&job(), None, br#"{"run":"true"}"#.to_vec(), Some("once")).await.unwrap(), again);
+    let seq = nats
+        .publish_task(&job(), None, br#"{"run":"true","id":"_77"}"#.to_vec(), None)
+        .await
+        .unwrap();
+    let again = nats
+        .publish_task(&job(), None, br#"{"run":"true"}"#.to_vec(), Some("once"))
+        .await
+        .unwrap();
+    assert_eq!(
+        nats.publish_task(&job(), None, br#"{"run":"true"}"#.to_vec(), Some("once"))
+            .await
+            .unwrap(),
+        again
+    );
     let (queued, _) = nats.queued(&job(), 0, 10).await.unwrap();
     assert_eq!(queued.len(), 2);
     assert_eq!(queued[0].id, TaskId::of_sequence(seq));

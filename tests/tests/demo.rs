@@ -141,7 +141,8 @@ async fn an_audit_reads_every_file_and_commits_each_task_once() {
         } else {
             vec![(1, Status::Succeeded)]
         };
-        assert_eq!(ends, expected, "{task}");
+        let errors: Vec<_> = records.iter().map(|record| &record.error).collect();
+        assert_eq!(ends, expected, "{task}: {errors:?}");
         runners.extend(records.iter().map(|record| record.run.unwrap()));
     }
     let attempts: usize = tasks.values().map(Vec::len).sum();

@@ -6,6 +6,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use air_manager::OnStop;
 use air_nats::{Nats, Options};
 
 use crate::app::App;
@@ -16,7 +17,8 @@ use server::Server;
 /// Options of `airx dev`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Ctrl-C or SIGTERM ends the manager, then the server; started again on the same folder, all jobs go on."
+    after_help = "Ctrl-C or SIGTERM ends the runners, which hand their tasks back, then the manager, then the server;\n\
+    started again on the same folder, all jobs go on."
 )]
 pub struct Args {
     /// Folder for all state
@@ -68,7 +70,7 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
                 runners_max: manager::runners(args.max_runners),
                 poll: manager::POLL,
                 runner,
-                drain: false,
+                on_stop: OnStop::HandBack,
                 sync_interval: Duration::ZERO,
             };
             work(options, &mut server, stop).await

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use air_manager::OnStop;
 use air_protocol::limits::{POLL_DEFAULT, POLL_MAX, POLL_MIN};
 use air_protocol::time::Span;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,7 +68,11 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
         runners_max: runners(args.max_runners),
         poll: args.poll.0,
         runner: runner(args.runner)?,
-        drain: args.drain,
+        on_stop: if args.drain {
+            OnStop::Drain
+        } else {
+            OnStop::Leave
+        },
         sync_interval: args.sync_interval.0,
     };
     logging::start("warn,air_manager=info,air_nats=info");

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use air_runner::sweep::{self, Whom};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -89,6 +90,7 @@ impl Process {
             .env("AIR_RUNNER", order.runner.to_string())
             .env("AIR_FENCE", order.fence.to_string())
             .env("AIR_BACKEND", NAME)
+            .envs(order.state.as_ref().map(|state| ("AIR_STATE", state)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -114,6 +116,15 @@ impl Process {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .len()
+    }
+
+    /// Tells all runners of this manager to end.
+    pub(crate) fn terminate(&self) {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        for pid in children.keys() {
+            // A child that has ended just now is not waited for yet, so that the id is still its own.
+            let _ = nix::sys::signal::kill(Pid::from_raw(*pid), Signal::SIGTERM);
+        }
     }
 
     /// Waits for children, for ever, and tells which runners have ended.

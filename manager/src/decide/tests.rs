@@ -197,6 +197,10 @@ fn policy_and_wishes_of_the_user_come_first() {
     assert_eq!(seen.step(), Step::Rest(Rest::Paused));
     seen.spec = Err("no JSON".into());
     assert_eq!(seen.step(), Step::Rest(Rest::BadSpec));
+    seen.key = Key::Absent;
+    assert_eq!(seen.writes(), "waiting", "people see that there is a job");
+    seen.pick = Some(Pick::default());
+    assert_eq!(seen.step(), Step::Rest(Rest::BadSpec));
     let mut held = JobState::new(NOW);
     held.hold_until = Some(NOW.after(Duration::from_secs(1)));
     seen = Seen::of(held);
