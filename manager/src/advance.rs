@@ -34,7 +34,7 @@ const LAG: Duration = Duration::from_millis(5);
 /// Delay after the first failed start; doubled for each further one.
 const HOLD_FIRST: Duration = Duration::from_millis(500);
 /// Longest delay after a failed start.
-const HOLD_MAX: Duration = Duration::from_secs(60);
+pub(crate) const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// A look at a job failed; the job is looked at again.
 #[derive(Debug, thiserror::Error)]

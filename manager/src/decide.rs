@@ -13,6 +13,7 @@ use air_protocol::spec::{OnFailure, Spec};
 use air_protocol::time::{Span, Time};
 use uuid::Uuid;
 
+use crate::advance::HOLD_MAX;
 use crate::backlog::{Pick, Ready};
 
 /// What a manager is, as far as claims say it.
@@ -188,7 +189,10 @@ fn quiet(view: &View<'_>, me: &Me, state: &JobState) -> Result<Step, Invalid> {
     if spec.paused {
         return Ok(rest(Rest::Paused));
     }
-    if let Some(until) = state.hold_until.filter(|_| state.is_held(now)) {
+    // A hold longer than any that is ever asked for was written by a clock that was far ahead.
+    let longest = HOLD_MAX.max(spec.lease_ttl());
+    let held = |until: &Time| state.is_held(now) && until.since(now) <= longest;
+    if let Some(until) = state.hold_until.filter(held) {
         return Ok(rest(Rest::Held(until)));
     }
     match view.pick {
