@@ -195,8 +195,12 @@ pub(crate) async fn kill(runner: Uuid) {
 /// Kills what runners left behind that live no longer: at the start of a manager.
 pub(crate) async fn sweep_orphans() {
     let swept = tokio::task::spawn_blocking(|| {
+        // In this order: a runner is there before its task, so that one which starts now is no orphan.
+        let found = sweep::find(|_| true)?.into_iter();
+        let mut orphans: BTreeSet<_> = found.map(|found| found.runner).collect();
         let live = sweep::live_runners()?;
-        sweep::sweep(|found| !live.contains(found), Whom::Tasks, SWEEP_WITHIN)
+        orphans.retain(|runner| !live.contains(runner));
+        sweep::sweep(|found| orphans.contains(found), Whom::Tasks, SWEEP_WITHIN)
     });
     match swept.await {
         Ok(Ok(swept)) if swept.killed > 0 => {
