@@ -213,7 +213,10 @@ impl Control {
             return;
         }
         self.tasks.spawn(async move {
-            let live = process::live_runners().await.unwrap_or_default();
+            // What cannot be looked at proves nobody dead.
+            let Ok(live) = process::live_runners().await else {
+                return Done::Live(HashSet::new());
+            };
             let gone = runners
                 .into_iter()
                 .filter(|runner| !live.contains(&runner.to_string()));

@@ -127,6 +127,7 @@ async fn cancel_all(
     }
     while let Some(one) = under_way.join_next().await {
         ended(Some(one))?;
+        air_nats::crash::point("cancelling");
     }
     Ok(())
 }
