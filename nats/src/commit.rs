@@ -80,11 +80,12 @@ impl Nats {
     /// # Errors
     /// [`Error`] when the connection is closed, or the answer makes no sense.
     pub async fn commit(&self, commit: &Commit) -> Result<Committed, Error> {
-        let record = self.record_message(commit);
+        let wire = self.wire_of(commit);
+        let record = self.record_message(commit, wire);
         let others: Vec<_> = commit
             .with
             .iter()
-            .filter_map(|with| self.with_message(commit.wire, with))
+            .filter_map(|with| self.with_message(wire, with))
             .collect();
         let written = if others.is_empty() {
             self.store_expecting(&record).await
@@ -114,13 +115,22 @@ impl Nats {
         }
     }
 
-    fn record_message(&self, commit: &Commit) -> Outgoing {
+    /// The codec that was asked for; the other one where a record would be too large, and is shorter in
+    /// it: text of control characters takes six times as much in JSON.
+    fn wire_of(&self, commit: &Commit) -> Wire {
+        let size = |wire| codec::encode(wire, &commit.record).len();
+        if size(commit.wire) <= self.max_payload() / 2 {
+            return commit.wire;
+        }
+        let both = [commit.wire, Wire::Json, Wire::Msgpack];
+        both.into_iter()
+            .min_by_key(|wire| size(*wire))
+            .unwrap_or(commit.wire)
+    }
+
+    fn record_message(&self, commit: &Commit, wire: Wire) -> Outgoing {
         let subject = self.names.results(&commit.job, &commit.record.task);
-        let mut message = Outgoing::new(
-            subject,
-            commit.wire,
-            codec::encode(commit.wire, &commit.record),
-        );
+        let mut message = Outgoing::new(subject, wire, codec::encode(wire, &commit.record));
         if commit
             .with
             .iter()
