@@ -21,36 +21,26 @@ const MOST: Duration = Duration::from_secs(300);
 /// A way in which the server writes its files.
 struct Mode {
     name: &'static str,
-    options: ServerOptions,
+    sync_always: bool,
 }
 
-const MODES: [Mode; 2] = [
-    Mode {
-        name: "lazy sync",
-        options: ServerOptions {
-            extra: "",
-            plain: false,
-            sync_always: false,
-        },
-    },
-    Mode {
-        name: "sync always (airx dev)",
-        options: ServerOptions {
-            extra: "",
-            plain: false,
-            sync_always: true,
-        },
-    },
-];
+const LAZY: Mode = Mode {
+    name: "lazy sync",
+    sync_always: false,
+};
+const SYNCED: Mode = Mode {
+    name: "sync always (airx dev)",
+    sync_always: true,
+};
 
 /// Measures and prints everything.
 pub(crate) async fn run() {
     println!("{:<44} {:>12} {:>14}", "what", "measured", "x fork+exec");
     let fork = fork_exec();
     row("fork + exec of `true`", &millis(fork), fork, fork);
-    for mode in &MODES {
-        chain(mode, fork).await;
-        many_jobs(mode, fork).await;
+    for mode in [LAZY, SYNCED] {
+        chain(&mode, fork).await;
+        many_jobs(&mode, fork).await;
     }
     publish_to_start(fork).await;
     idle().await;
@@ -79,7 +69,11 @@ fn fork_exec() -> Duration {
 }
 
 async fn installation(mode: &Mode) -> Installation {
-    Installation::start_on(mode.options, 1).await
+    let options = ServerOptions {
+        sync_always: mode.sync_always,
+        ..ServerOptions::default()
+    };
+    Installation::start_on(options, 1).await
 }
 
 /// One job, one task after another: from the first claim to the end of the last, by the records' own times.
@@ -159,7 +153,7 @@ async fn many_jobs(mode: &Mode, fork: Duration) {
 
 /// From the moment that the server stored a task to the start of its program, in an idle system.
 async fn publish_to_start(fork: Duration) {
-    let air = installation(&MODES[0]).await;
+    let air = installation(&LAZY).await;
     let mut times = Vec::new();
     for n in 0..SINGLES {
         let job = format!("single{n}");
@@ -186,7 +180,7 @@ async fn publish_to_start(fork: Duration) {
 
 /// What a manager needs while nothing happens.
 async fn idle() {
-    let air = installation(&MODES[0]).await;
+    let air = installation(&LAZY).await;
     air.publish("one", r#"{"exec":["true"]}"#).await;
     air.wait_completed_within("one", MOST).await;
     let pid = air.managers[0].pid();
