@@ -401,7 +401,9 @@ impl Backlog {
             return false;
         };
         let own = need.job.as_ref().is_none_or(|job| *job == self.job);
-        let queued = own && self.entries.values().any(|other| other.id == need.task);
+        // It may stand in the part of the queue that is not read yet.
+        let is_here = || self.entries.values().any(|other| other.id == need.task);
+        let queued = own && (!self.whole || is_here());
         !queued && context.now.since(entry.queued) >= timeout.0.max(Duration::from_millis(1))
     }
 }
