@@ -115,8 +115,9 @@ impl Installation {
             .publish_task(&job, content_type, bytes.to_vec(), None)
             .await
             .unwrap();
-        let task = decode_task(content_type, bytes)
-            .map_or_else(|_| TaskId::of_sequence(seq), |task| task.id_at(seq));
+        let task = decode_task(content_type, bytes).ok();
+        let chosen = task.and_then(|task| task.id.filter(|id| id.sequence().is_none()));
+        let task = chosen.unwrap_or_else(|| TaskId::of_sequence(seq));
         self.acknowledged
             .lock()
             .unwrap()

@@ -1,0 +1,129 @@
+//! Clocks that jump, under managers and runners: no lease is judged by the wall clock, and a runner whose
+//! machine was suspended knows that its lease may be over.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use air_protocol::limits::KILL_GRACE;
+use air_protocol::record::Status;
+use air_tests::{Installation, Program, check, wait_for};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::{ends_well, exists, file, noted, running, runs, short_leases};
+
+const DAY: i64 = 24 * 3600;
+
+/// Sets the clocks: seconds for the wall clock, and for the one that counts suspension.
+fn shift(air: &Installation, wall: i64, boot: i64) {
+    let new = file(air, "clock.new");
+    std::fs::write(&new, format!("{wall} {boot}\n")).unwrap();
+    std::fs::rename(new, file(air, "clock")).unwrap();
+}
+
+/// Starts a manager whose clock, and that of its runners, goes by [`shift`].
+fn manager_of_a_fake_clock(air: &mut Installation, step: Option<&Path>) {
+    let (library, source) = (file(air, "fake_clock.so"), file(air, "fake_clock.c"));
+    if !library.exists() {
+        std::fs::write(&source, include_str!("fake_clock.c")).unwrap();
+        let mut compile = Command::new("cc");
+        compile
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(source);
+        assert!(compile.status().expect("a C compiler").success());
+    }
+    let mut command = air.manager_command(&[]);
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKE_CLOCK", file(air, "clock"));
+    if let Some(died) = step {
+        command.env("AIR_CRASH_AT", format!("starting@{}", died.display()));
+    }
+    air.managers.push(Program::start(&mut command));
+    air.clocks_jump = true;
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_by_days_changes_nothing() {
+    let mut air = short_leases(0).await;
+    shift(&air, 0, 0);
+    manager_of_a_fake_clock(&mut air, None);
+    let line = "while ! test -e go; do sleep 0.05; done";
+    air.publish("long", &noted(&air, "long", line).to_string())
+        .await;
+    running(&air, "long").await;
+    for number in 0..60 {
+        let task = json!({ "id": format!("t{number}"), "exec": ["true"] });
+        air.publish("j", &task.to_string()).await;
+    }
+    for (done, wall) in [(10, DAY), (25, -DAY), (40, 0)] {
+        air.wait_state("j", |state| state.ledger.counters.succeeded >= done)
+            .await;
+        shift(&air, wall, 0);
+    }
+    air.wait_completed("j").await;
+    std::fs::write(file(&air, "go"), "").unwrap();
+    air.wait_completed("long").await;
+    let records = air.records("j").await;
+    assert_eq!(records.len(), 60);
+    assert!(
+        records
+            .iter()
+            .all(|(_, record)| record.status == Status::Succeeded)
+    );
+    assert_eq!(
+        runs(&air, "long"),
+        1,
+        "no lease was judged by the wall clock"
+    );
+    check(&air).await;
+}
+
+#[tokio::test]
+async fn a_hold_by_a_clock_far_ahead_does_not_hold_the_job_for_a_day() {
+    let mut air = short_leases(0).await;
+    shift(&air, DAY, 0);
+    let died = file(&air, "died");
+    manager_of_a_fake_clock(&mut air, Some(&died));
+    air.publish("j", &noted(&air, "t", "true").to_string())
+        .await;
+    exists(&died).await;
+    air.wait_state("j", |state| state.failed_starts > 0).await;
+    shift(&air, 0, 0);
+    ends_well(&air, &["t"]).await;
+}
+
+#[tokio::test]
+async fn a_runner_whose_machine_was_suspended_ends_its_task_at_once() {
+    let mut air = Installation::start(0).await;
+    shift(&air, 0, 0);
+    manager_of_a_fake_clock(&mut air, None);
+    let line = "test $AIR_ATTEMPT -eq 2 || { setsid sleep 600 & sleep 600; }";
+    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    let runner = running(&air, "t").await;
+    // Nobody can tell it whether its lease is still its own.
+    air.server.program().signal(Signal::SIGSTOP);
+    let asleep = Instant::now();
+    shift(&air, 3600, 3600);
+    wait_for("end of the runner", async || {
+        match nix::sys::signal::kill(runner, None) {
+            Err(_) => Ok(()),
+            Ok(()) => Err("it lives"),
+        }
+    })
+    .await;
+    let took = asleep.elapsed();
+    assert!(
+        took < KILL_GRACE,
+        "long before 18 s of a clock that stood still: {took:?}"
+    );
+    air.server.program().signal(Signal::SIGCONT);
+    ends_well(&air, &["t"]).await;
+    let records = air.records("j").await;
+    let statuses: Vec<_> = records.iter().map(|(_, record)| record.status).collect();
+    assert_eq!(statuses, [Status::Retrying, Status::Succeeded]);
+    assert!(records[0].1.lost && records[0].1.exit.is_none());
+    assert_eq!(runs(&air, "t"), 2);
+}

@@ -1,0 +1,91 @@
+//! Bad luck on a real installation: processes die or freeze at any moment, keys vanish, disks fill up,
+//! clocks jump. Nothing is lost, nothing is committed twice, and no job is stuck.
+
+mod clocks;
+mod disk;
+mod leases;
+mod servers;
+mod steps;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use air_protocol::record::Status;
+use air_tests::{Installation, check, check_no_process, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// The lease of the jobs here: the shortest that there is.
+const TTL: Duration = Duration::from_secs(3);
+/// What a busy machine may add to a time-out.
+const SLACK: Duration = Duration::from_secs(6);
+/// The poll of the managers.
+const POLL: Duration = Duration::from_secs(1);
+
+/// An installation whose job `j` has the shortest lease.
+async fn short_leases(managers: usize) -> Installation {
+    let air = Installation::start(managers).await;
+    air.spec("j", r#"{"lease_ttl":"3s","retry":{"backoff":"10ms"}}"#)
+        .await;
+    air
+}
+
+/// A file that tasks and tests see.
+fn file(air: &Installation, name: &str) -> PathBuf {
+    air.server.folder().join(name)
+}
+
+/// A task that writes a line into the file `ran`, and then does `line`, in the test's folder.
+fn noted(air: &Installation, id: &str, line: &str) -> Value {
+    let line = format!("echo {id} $AIR_ATTEMPT $PPID >> ran; {line}");
+    json!({ "id": id, "run": line, "cwd": air.server.folder() })
+}
+
+/// How often a task ran, by what it noted.
+fn runs(air: &Installation, id: &str) -> usize {
+    let text = std::fs::read_to_string(file(air, "ran")).unwrap_or_default();
+    let is_it = |line: &&str| line.split(' ').next() == Some(id);
+    text.lines().filter(is_it).count()
+}
+
+/// Waits until a task has noted that it runs; gives the process id of its runner.
+async fn running(air: &Installation, id: &str) -> Pid {
+    let pid = wait_for("note of the task", async || {
+        let text = std::fs::read_to_string(file(air, "ran")).unwrap_or_default();
+        let words = text
+            .lines()
+            .rev()
+            .map(|line| line.split(' ').collect::<Vec<_>>());
+        let mut ours = words.filter(|words| words.len() == 3 && words[0] == id);
+        ours.find_map(|words| words[2].parse().ok()).ok_or(text)
+    })
+    .await;
+    Pid::from_raw(pid)
+}
+
+async fn exists(path: &Path) {
+    let look = async || if path.exists() { Ok(()) } else { Err(path) };
+    wait_for("file", look).await;
+}
+
+/// Kills a process without a warning.
+fn murder(pid: Pid) {
+    kill(pid, Signal::SIGKILL).unwrap();
+}
+
+/// Waits for the end of the job `j`: each of these tasks succeeded, each with one final record; another
+/// job runs; no process is left; no invariant is broken.
+async fn ends_well(air: &Installation, tasks: &[&str]) {
+    air.wait_completed("j").await;
+    for task in tasks {
+        let record = air.record("j", task).await;
+        let status = record.as_ref().map(|record| record.status);
+        assert_eq!(status, Some(Status::Succeeded), "{task}: {record:?}");
+        assert_eq!(air.finals("j", &task.parse().unwrap()).await, 1, "{task}");
+    }
+    air.publish("other", r#"{"run":"true"}"#).await;
+    air.wait_completed("other").await;
+    check_no_process(air).await;
+    check(air).await;
+}

@@ -1,0 +1,120 @@
+//! Servers that die, freeze, and come back.
+
+use std::time::{Duration, Instant};
+
+use air_protocol::record::Status;
+use air_tests::{Installation, check, check_no_process, wait_for, wait_for_within};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::{ends_well, file, noted, running, runs, short_leases};
+
+/// Publishes tasks to two jobs, one of which queues a sub-task with each.
+async fn publish_many(air: &Installation, tasks: usize) {
+    for number in 0..tasks {
+        let id = format!("t{number}");
+        let queues = format!(r#"echo '{{"id":"s{number}","exec":["true"]}}' >> $AIR_TASKS"#);
+        air.publish("j", &json!({ "id": id, "run": queues }).to_string())
+            .await;
+        air.publish("k", &json!({ "id": id, "exec": ["true"] }).to_string())
+            .await;
+    }
+}
+
+/// Waits until the server answers the test again.
+async fn back(air: &Installation) {
+    wait_for("server", async || air.nats.jobs_revision().await).await;
+}
+
+/// Every task of both jobs succeeded with one final record.
+async fn all_once(air: &Installation, tasks: usize) {
+    for (job, wanted) in [("j", 2 * tasks), ("k", tasks)] {
+        let state = air
+            .wait_completed_within(job, Duration::from_secs(120))
+            .await;
+        let counters = state.ledger.counters;
+        assert_eq!(
+            (counters.succeeded, counters.tasks()),
+            (wanted as u64, wanted as u64)
+        );
+        let records = air.records(job).await;
+        let finals = records
+            .iter()
+            .filter(|(_, record)| record.status.is_final());
+        assert_eq!(finals.count(), wanted);
+        assert!(
+            records
+                .iter()
+                .all(|(_, record)| record.status != Status::Failed)
+        );
+    }
+    check_no_process(air).await;
+    check(air).await;
+}
+
+#[tokio::test]
+async fn a_server_killed_in_the_middle_loses_nothing() {
+    let mut air = Installation::start(2).await;
+    publish_many(&air, 100).await;
+    for done in [20, 60] {
+        air.wait_state("k", |state| state.ledger.counters.succeeded >= done)
+            .await;
+        air.server.restart();
+        back(&air).await;
+    }
+    all_once(&air, 100).await;
+}
+
+#[tokio::test]
+async fn a_server_frozen_for_seconds_loses_nothing() {
+    let mut air = short_leases(1).await;
+    publish_many(&air, 30).await;
+    air.publish(
+        "l",
+        &noted(&air, "long", "while ! test -e go; do sleep 0.05; done").to_string(),
+    )
+    .await;
+    running(&air, "long").await;
+    air.wait_state("k", |state| state.ledger.counters.succeeded >= 10)
+        .await;
+    air.server.program().signal(Signal::SIGSTOP);
+    let frozen = Instant::now();
+    wait_for_within(Duration::from_secs(20), "five seconds", async || {
+        if frozen.elapsed() > Duration::from_secs(5) {
+            Ok(())
+        } else {
+            Err(frozen.elapsed())
+        }
+    })
+    .await;
+    air.server.program().signal(Signal::SIGCONT);
+    std::fs::write(file(&air, "go"), "").unwrap();
+    all_once(&air, 30).await;
+    air.wait_completed("l").await;
+    assert_eq!(
+        runs(&air, "long"),
+        1,
+        "an outage shorter than the lease of 30 s ends nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_server_gone_for_longer_than_the_lease_ends_the_run_and_the_task_runs_again() {
+    let mut air = short_leases(1).await;
+    let line = "test $AIR_ATTEMPT -eq 2 || { setsid sleep 600 & sleep 600; }";
+    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    let runner = running(&air, "t").await;
+    air.server.kill();
+    wait_for_within(Duration::from_secs(20), "end of the runner", async || {
+        match nix::sys::signal::kill(runner, None) {
+            Err(_) => Ok(()),
+            Ok(()) => Err("it lives"),
+        }
+    })
+    .await;
+    air.server.restart();
+    back(&air).await;
+    ends_well(&air, &["t"]).await;
+    assert_eq!(runs(&air, "t"), 2);
+    assert!(air.records("j").await[0].1.lost);
+}
