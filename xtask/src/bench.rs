@@ -1,4 +1,4 @@
-//! `cargo xtask bench quick`: builds what is measured as it is released, and measures it.
+//! `cargo xtask bench`: builds what is measured as it is released, and measures it.
 
 use clap::ValueEnum;
 
@@ -10,6 +10,8 @@ use crate::{command, tools, workspace};
 pub(crate) enum Which {
     /// A chain, many jobs, publish to start, idle cost; about two minutes
     Quick,
+    /// 100,000 sub-tasks of one task, all run; about five minutes
+    Fanout,
 }
 
 /// Builds and runs a benchmark.
@@ -21,6 +23,7 @@ pub(crate) fn run(which: Which) -> Result<()> {
     let mut bench = std::process::Command::new(release.join("air-bench"));
     match which {
         Which::Quick => bench.arg("quick"),
+        Which::Fanout => bench.arg("fanout"),
     };
     command::run(
         bench

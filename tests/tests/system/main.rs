@@ -4,5 +4,6 @@ mod needs;
 mod path;
 mod replicas;
 mod retries;
+mod scale;
 mod subtasks;
 mod verbs;

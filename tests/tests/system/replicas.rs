@@ -22,31 +22,6 @@ async fn publish_many(air: &Installation, jobs: usize, tasks: usize) {
     }
 }
 
-/// Each task has one record, and it says succeeded.
-async fn all_once(air: &Installation, jobs: usize, tasks: usize) {
-    for job in 0..jobs {
-        let records = air.records(&format!("job{job}")).await;
-        assert_eq!(records.len(), tasks);
-        assert!(
-            records
-                .iter()
-                .all(|(_, record)| record.status == Status::Succeeded && record.attempt == 1)
-        );
-    }
-}
-
-#[tokio::test]
-async fn three_managers_share_many_jobs() {
-    let air = Installation::start(3).await;
-    let (jobs, tasks) = (100, 5);
-    publish_many(&air, jobs, tasks).await;
-    for job in 0..jobs {
-        air.wait_completed_within(&format!("job{job}"), Duration::from_secs(120))
-            .await;
-    }
-    all_once(&air, jobs, tasks).await;
-}
-
 #[tokio::test]
 async fn a_dead_runner_is_replaced_at_once() {
     let air = Installation::start(1).await;
