@@ -285,7 +285,7 @@ impl Retry {
         let most = self.max_backoff.map_or(BACKOFF_MAX_DEFAULT, |span| span.0);
         let factor = 2_u32.saturating_pow(failures.saturating_sub(1).min(31));
         let full = first.saturating_mul(factor).min(most);
-        full.saturating_sub(full / 4 * u32::from(jitter) / 255)
+        full.saturating_sub((full / 4).saturating_mul(u32::from(jitter)) / 255)
     }
 }
 
@@ -415,6 +415,13 @@ mod tests {
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert_eq!(retry.delay(1, 255), Duration::from_millis(750));
         assert_eq!(retry.delay(u32::MAX, 0), BACKOFF_MAX_DEFAULT);
+        let ages = Some(Span(Duration::MAX));
+        let ages = Retry {
+            backoff: ages,
+            max_backoff: ages,
+            ..retry
+        };
+        assert!(ages.delay(9, 255) > BACKOFF_MAX_DEFAULT);
     }
 
     #[test]
