@@ -31,6 +31,13 @@ pub(crate) fn read(stored: &Stored) -> Option<At> {
     }
 }
 
+/// A last record is never skipped: a task that seems to have none would run, and run again.
+fn read_last(stored: &Stored) -> Result<At, Error> {
+    let subject = &stored.subject;
+    read(stored)
+        .ok_or_else(|| Error::Answer(format!("the record on {subject} is none that is known")))
+}
+
 impl Nats {
     /// Up to `count` records of a job after the sequence `after`, and whether more follow.
     ///
@@ -86,9 +93,7 @@ impl Nats {
                     .task_token(&stored.subject)
                     .and_then(|text| text.parse().ok());
                 let Some(key) = job.zip(task) else { continue };
-                if let Some(record) = read(stored) {
-                    lasts.records.insert(key, record);
-                }
+                lasts.records.insert(key, read_last(stored)?);
             }
         }
         Ok(lasts)
@@ -101,7 +106,7 @@ impl Nats {
     pub async fn last_record(&self, job: &JobName, task: &TaskId) -> Result<Option<At>, Error> {
         let subject = self.names.results(job, task);
         let stored = self.get_last_leader(&self.names.stream(), &subject).await?;
-        Ok(stored.as_ref().and_then(read))
+        stored.as_ref().map(read_last).transpose()
     }
 
     /// The record at `seq`, from the leader.
