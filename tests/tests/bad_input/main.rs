@@ -6,6 +6,7 @@ mod messages;
 mod needs;
 mod programs;
 mod specs;
+mod times;
 
 use air_protocol::record::{Record, Status};
 use air_tests::{Installation, ServerOptions, check};

@@ -76,6 +76,38 @@ async fn a_state_that_is_none_is_built_anew_from_the_records() {
     goes_on(&air).await;
 }
 
+#[tokio::test]
+async fn a_record_of_a_newer_version_holds_its_job_until_somebody_understands_it() {
+    let air = tolerant().await;
+    let record = r#"{"v":2,"task":"t","status":"succeeded"}"#;
+    let mut publish = air.nats_cli(&["pub", "air.results.j.t", record]);
+    assert!(publish.output().unwrap().status.success());
+    let task = json!({ "id": "t", "run": "echo >> ran", "cwd": air.server.folder() });
+    air.publish("j", &task.to_string()).await;
+    for number in 0..5 {
+        air.publish("other", &format!(r#"{{"id":"t{number}","run":"true"}}"#))
+            .await;
+    }
+    air.wait_completed("other").await;
+    let show = air.airx(&["show", "j", "t"]).output().unwrap();
+    assert!(!show.status.success());
+    let text = String::from_utf8(show.stderr).unwrap();
+    assert!(text.contains("air.results.j.t"), "{text}");
+    let stream = air.nats.names().stream();
+    air.nats
+        .purge(&stream, "air.results.j.t", None)
+        .await
+        .unwrap();
+    air.wait_completed("j").await;
+    let ran = std::fs::read(air.server.folder().join("ran")).unwrap();
+    assert_eq!(
+        ran.len(),
+        1,
+        "it ran once, when nothing spoke against it any more"
+    );
+    goes_on(&air).await;
+}
+
 /// A task whose input takes one byte a character in MessagePack, and six in JSON: 3 MB, more than a server takes.
 fn larger_in_json(id: &str, line: &str, needs: &[&str]) -> Vec<u8> {
     let input = "\u{1}".repeat(500_000);
