@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds what is measured as it is released, and measures it.
+//! `cargo xtask bench`: builds what is measured as it is shipped (profile `dist`), and measures it.
 
 use clap::ValueEnum;
 
@@ -17,17 +17,17 @@ pub(crate) enum Which {
 /// Builds and runs a benchmark.
 pub(crate) fn run(which: Which) -> Result<()> {
     command::run(&mut command::cargo(
-        "build --release -p airx -p air-runner -p air-bench --bins",
+        "build --profile dist -p airx -p air-runner -p air-bench --bins",
     ))?;
-    let release = workspace::target()?.join("release");
-    let mut bench = std::process::Command::new(release.join("air-bench"));
+    let built = workspace::target()?.join("dist");
+    let mut bench = std::process::Command::new(built.join("air-bench"));
     match which {
         Which::Quick => bench.arg("quick"),
         Which::Fanout => bench.arg("fanout"),
     };
     command::run(
         bench
-            .env("AIR_BIN_DIR", &release)
+            .env("AIR_BIN_DIR", &built)
             .env("AIR_NATS_SERVER", tools::nats_server()?),
     )
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use air_nats::jobs::Key;
 use air_nats::specs::spec_of;
 use air_nats::{Entry, Nats};
-use air_protocol::job::JobState;
+use air_protocol::job::{JobState, JobStatus};
 use air_protocol::ledger::Counters;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::spec::Spec;
@@ -109,11 +109,27 @@ fn row(job: JobName, key: &Key, spec: &Result<Spec, String>, queued: u64) -> Row
             Key::Absent | Key::Deleted(_) => "waiting".to_owned(),
         },
         paused: spec.as_ref().is_ok_and(|spec| spec.paused),
-        queued: queued.saturating_sub(u64::from(running.is_some())),
+        queued: waiting_tasks(state, queued, running.is_some()),
         counters: state.map(|state| state.ledger.counters).unwrap_or_default(),
         running,
         problem,
         updated: state.map(|state| state.updated),
+    }
+}
+
+/// Tasks that wait, of the messages in the queue: not the one that runs, and none of a job that is over,
+/// whose consumed messages stay until the server has synced their records.
+fn waiting_tasks(state: Option<&JobState>, messages: u64, running: bool) -> u64 {
+    let is_over = state.is_some_and(|state| {
+        matches!(
+            state.status,
+            JobStatus::Completed { .. } | JobStatus::Cancelled { .. }
+        )
+    });
+    if is_over {
+        0
+    } else {
+        messages.saturating_sub(u64::from(running))
     }
 }
 
