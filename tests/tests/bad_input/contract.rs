@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use air_protocol::record::Status;
 use air_protocol::task::Work;
-use air_tests::{Installation, check, wait_for_within};
+use air_tests::{Installation, Program, check, wait_for_within};
 use serde_json::json;
 
 use crate::{failed_saying, goes_on, run, tolerant};
@@ -105,7 +105,22 @@ async fn a_hundred_thousand_sub_tasks_are_queued_and_counted() {
         matches!(work, Some(Work::Fanout(_))) && record.status == Status::Succeeded
     });
     assert!(pages.count() >= 99, "a batch holds a thousand");
+    let mut cancel = Program::start(&mut air.airx(&["cancel", "k"]));
     air.publish("other", r#"{"run":"true"}"#).await;
     air.wait_completed("other").await;
+    wait_for_within(
+        Duration::from_secs(120),
+        "end of `airx cancel`",
+        async || {
+            if cancel.has_ended() {
+                Ok(())
+            } else {
+                Err("it waits")
+            }
+        },
+    )
+    .await;
+    let counters = air.state("k").await.unwrap().ledger.counters;
+    assert_eq!((counters.cancelled, counters.tasks()), (count, count));
     check(&air).await;
 }

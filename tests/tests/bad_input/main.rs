@@ -1,6 +1,12 @@
 //! Bad input on a real installation: the record says what is wrong and how to mend it, the job goes on
 //! by its policy, other jobs go on, and the invariants hold.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
+
 mod contract;
 mod messages;
 mod needs;

@@ -240,6 +240,29 @@ async fn a_manager_dies_when_it_has_taken_over() {
 }
 
 #[tokio::test]
+async fn a_manager_dies_when_it_has_taken_over_and_another_one_is_there() {
+    let mut air = short_leases(0).await;
+    let died = manager_until(&mut air, "recovering");
+    let line = "test $AIR_ATTEMPT -eq 2 && exit 0; setsid sleep 600 & sleep 600";
+    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    let runner = running(&air, "t").await;
+    air.add_manager(&[]);
+    wait_for_within(SLACK, "second manager", async || {
+        match air.nats.managers().await.unwrap().len() {
+            2 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    murder(runner);
+    // Only the first has the runner as its child, and so hears of its death at once.
+    exists(&died).await;
+    recovered(&air, Instant::now()).await;
+    ends_well(&air, &["t"]).await;
+    assert_eq!(runs(&air, "t"), 2);
+}
+
+#[tokio::test]
 async fn a_manager_dies_when_it_has_committed_for_a_dead_runner() {
     rescuer_dies("recovered").await;
 }
