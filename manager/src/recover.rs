@@ -130,7 +130,15 @@ async fn on_behalf(
             record.losses
         ));
     }
-    store(shared, job, record, with).await
+    let seq = store(shared, job, record, with).await?;
+    if let Some(last) = shared.nats.record_at(seq).await?
+        && last.lost
+        && last.run == Some(lease.runner)
+    {
+        // What the run stored for a commit that can no longer come.
+        shared.nats.delete_blobs_of(lease.runner).await?;
+    }
+    Ok(seq)
 }
 
 fn data(lease: &Lease, fence: Option<u64>, why: &str) -> Data {

@@ -1,6 +1,9 @@
 //! Blobs: what is too large for a message, in the object store `air-blobs`.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE;
 use tokio::io::AsyncReadExt as _;
+use uuid::Uuid;
 
 use crate::{Error, Nats};
 
@@ -44,15 +47,35 @@ impl Nats {
         Ok(Some(bytes))
     }
 
-    /// Deletes the blob of a name; one that is not there is no error.
+    /// Deletes the blob of a name and every trace of it; says whether there was one.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn delete_blob(&self, name: &str) -> Result<(), Error> {
+    pub async fn delete_blob(&self, name: &str) -> Result<bool, Error> {
         use async_nats::jetstream::object_store::DeleteErrorKind;
         match self.blobs().await?.delete(name).await {
-            Err(error) if error.kind() != DeleteErrorKind::NotFound => Err(Error::closed(error)),
-            _ => Ok(()),
+            Err(error) if error.kind() == DeleteErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Error::closed(error)),
+            Ok(()) => {}
         }
+        // The object store keeps a marker of what was deleted, for ever.
+        let bucket = self.names.blobs_bucket();
+        let marker = format!("$O.{bucket}.M.{}", BASE64_URL_SAFE.encode(name));
+        self.purge(&format!("OBJ_{bucket}"), &marker, None).await?;
+        Ok(true)
+    }
+
+    /// Deletes what a run stored that will never commit: its output, and the pages of its fan-out.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn delete_blobs_of(&self, run: Uuid) -> Result<(), Error> {
+        self.delete_blob(&run.to_string()).await?;
+        for page in 1_u64.. {
+            if !self.delete_blob(&format!("{run}.{page}")).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 }

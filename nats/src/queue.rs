@@ -104,6 +104,8 @@ pub(crate) struct StreamInfo {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct StreamState {
+    #[serde(default)]
+    pub(crate) messages: u64,
     pub(crate) last_seq: u64,
     #[serde(default)]
     pub(crate) subjects: Option<HashMap<String, u64>>,
@@ -173,6 +175,14 @@ impl Nats {
     /// [`Error`] when NATS does not answer as it should.
     pub async fn stream_end(&self, stream: &str) -> Result<u64, Error> {
         Ok(self.stream_info(stream, None).await?.state.last_seq)
+    }
+
+    /// How many messages a stream holds.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn stream_messages(&self, stream: &str) -> Result<u64, Error> {
+        Ok(self.stream_info(stream, None).await?.state.messages)
     }
 
     /// The message at `seq`, from any replica or else from the leader; none when it is gone.

@@ -159,11 +159,17 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
     let finish = match last {
         // An earlier try went through without our hearing of it.
         Some((seq, last)) if is_same(&last, &commit.record) => done(hold, commit, seq).await,
-        last => Finish::Release {
-            record: last.map_or(0, |(seq, _)| seq),
-            status: None,
-            exit: Exit::Over,
-        },
+        last => {
+            // What was stored for this commit, which can no longer come.
+            if let Err(error) = hold.nats.delete_blobs_of(hold.runner).await {
+                tracing::warn!(%error, "blobs of an attempt that is over stay");
+            }
+            Finish::Release {
+                record: last.map_or(0, |(seq, _)| seq),
+                status: None,
+                exit: Exit::Over,
+            }
+        }
     };
     Ok(Tried::Finished(finish))
 }

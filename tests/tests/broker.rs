@@ -93,7 +93,7 @@ async fn a_key_is_written_by_who_knows_its_revision() {
         panic!("no state")
     };
     assert_eq!(read, next);
-    nats.erase_job(&job()).await.unwrap();
+    nats.erase_job(&job(), u64::MAX - 1).await.unwrap();
     assert_eq!(nats.job(&job()).await.unwrap(), Key::Absent);
 }
 
@@ -236,7 +236,15 @@ async fn blobs_come_back_as_they_were() {
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     nats.put_blob("b", &bytes).await.unwrap();
     assert_eq!(nats.get_blob("b").await.unwrap(), Some(bytes));
-    nats.delete_blob("b").await.unwrap();
-    nats.delete_blob("b").await.unwrap();
+    assert!(nats.delete_blob("b").await.unwrap());
+    assert!(!nats.delete_blob("b").await.unwrap(), "it is gone");
     assert_eq!(nats.get_blob("b").await.unwrap(), None);
+    let run = uuid::Uuid::now_v7();
+    for name in [run.to_string(), format!("{run}.1"), format!("{run}.2")] {
+        nats.put_blob(&name, b"x").await.unwrap();
+    }
+    nats.delete_blobs_of(run).await.unwrap();
+    assert_eq!(nats.get_blob(&format!("{run}.2")).await.unwrap(), None);
+    let left = nats.stream_messages("OBJ_air-blobs").await.unwrap();
+    assert_eq!(left, 0, "not even a marker is left");
 }
