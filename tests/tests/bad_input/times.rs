@@ -44,8 +44,10 @@ async fn times_far_away_hold_their_task_alone() {
             .len(),
         3
     );
-    let state = air.wait_state("j", |state| state.name() == "waiting").await;
-    assert_eq!(state.ledger.counters.tasks(), 4);
+    air.wait_state("j", |state| {
+        state.name() == "waiting" && state.ledger.counters.tasks() == 4
+    })
+    .await;
     check(&air).await;
     assert!(air.airx(&["cancel", "j"]).status().unwrap().success());
     let state = air

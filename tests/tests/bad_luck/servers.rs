@@ -118,3 +118,29 @@ async fn a_server_gone_for_longer_than_the_lease_ends_the_run_and_the_task_runs_
     assert_eq!(runs(&air, "t"), 2);
     assert!(air.records("j").await[0].1.lost);
 }
+
+#[tokio::test]
+async fn a_consumer_that_is_deleted_is_made_anew() {
+    let air = short_leases(2).await;
+    air.publish("j", &noted(&air, "before", "true").to_string())
+        .await;
+    air.wait_completed("j").await;
+    let remove = ["consumer", "rm", "AIR", "managers", "--force"];
+    let deleted = air.nats_cli(&remove).output().unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    air.publish("j", &noted(&air, "t", "true").to_string())
+        .await;
+    wait_for("consumer", async || {
+        let info = air
+            .nats_cli(&["consumer", "info", "AIR", "managers"])
+            .output();
+        let info = info.unwrap();
+        if info.status.success() {
+            Ok(())
+        } else {
+            Err(info)
+        }
+    })
+    .await;
+    ends_well(&air, &["before", "t"]).await;
+}
