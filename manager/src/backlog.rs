@@ -134,7 +134,7 @@ impl Backlog {
         self.known_to.min(accounted)
     }
 
-    /// Whether it is time to look for records whose time is over; once in [`EXPIRY_EVERY`].
+    /// Whether it is time to look for records whose time is over; once a minute.
     pub fn is_time_to_expire(&mut self, now: Time) -> bool {
         let is_time = self
             .expiry

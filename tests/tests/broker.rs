@@ -1,5 +1,11 @@
 //! What the protocol builds on, checked on a real server: expectations, batches, schedules, reads.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
+
 use std::time::{Duration, SystemTime};
 
 use air_nats::commit::{Commit, Committed, NewTask, With};

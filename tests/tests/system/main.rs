@@ -1,5 +1,11 @@
 //! The whole path on real servers: published by any client, run by managers and runners, read back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
+
 mod needs;
 mod path;
 mod replicas;
