@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-#
 # Two small images, each with static programs and nothing else:
 #
 #   docker build --target manager -t air-manager .     airx and air-runner, with a shell for tasks: the process backend
