@@ -4,7 +4,9 @@ use air_protocol::record::Status;
 use air_tests::{check, wait_for};
 use nix::sys::signal::{Signal, kill};
 
-use crate::{ends_well, exists, file, murder, noted, running, runs, short_leases};
+use crate::{
+    ends_well, exists, file, manager_elsewhere, murder, noted, running, runs, short_leases,
+};
 
 #[tokio::test]
 async fn a_key_that_is_deleted_while_a_task_runs_is_built_anew() {
@@ -81,25 +83,6 @@ async fn a_frozen_runner_publishes_nothing_when_it_thaws() {
 #[tokio::test]
 async fn a_runner_that_no_manager_can_kill_publishes_nothing_when_it_thaws() {
     let mut air = short_leases(0).await;
-    // The manager that recovers sees other processes only: those of a namespace of its own.
-    let elsewhere = &mut air.manager_command(&[]);
-    let mut namespace = std::process::Command::new("unshare");
-    namespace.args([
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]);
-    namespace
-        .arg(elsewhere.get_program())
-        .args(elsewhere.get_args());
-    namespace.envs(
-        elsewhere
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
     air.add_manager(&[]);
     let line =
         "test $AIR_ATTEMPT -eq 2 && exit 0; touch up; while ! test -e go; do sleep 0.02; done";
@@ -109,7 +92,7 @@ async fn a_runner_that_no_manager_can_kill_publishes_nothing_when_it_thaws() {
     air.managers[0].kill();
     kill(runner, Signal::SIGSTOP).unwrap();
     std::fs::write(file(&air, "go"), "").unwrap();
-    air.managers.push(air_tests::Program::start(&mut namespace));
+    manager_elsewhere(&mut air);
     air.wait_record("j", "t", Status::Succeeded).await;
     kill(runner, Signal::SIGCONT).expect("nobody could kill it");
     wait_for("end of the runner", async || match kill(runner, None) {

@@ -9,15 +9,17 @@
 
 mod clocks;
 mod disk;
+mod frozen;
 mod leases;
 mod servers;
 mod steps;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use air_protocol::record::Status;
-use air_tests::{Installation, check, check_no_process, wait_for};
+use air_tests::{Installation, Program, check, check_no_process, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -73,6 +75,18 @@ async fn running(air: &Installation, id: &str) -> Pid {
 async fn exists(path: &Path) {
     let look = async || if path.exists() { Ok(()) } else { Err(path) };
     wait_for("file", look).await;
+}
+
+/// Starts a manager that sees no other processes than those of a namespace of its own, as on another machine.
+fn manager_elsewhere(air: &mut Installation) {
+    let manager = air.manager_command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork"]);
+    command.args(["--kill-child", "--mount-proc"]);
+    command.arg(manager.get_program()).args(manager.get_args());
+    let variables = manager.get_envs();
+    command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    air.managers.push(Program::start(&mut command));
 }
 
 /// Kills a process without a warning.
