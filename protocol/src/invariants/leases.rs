@@ -21,8 +21,8 @@ pub fn one_runner(history: &History) -> Vec<Violation> {
     for (name, job) in &history.jobs {
         let tell = |text| Violation::new(Invariant::OneRunner, name, text);
         violations.extend(mixed_fences(name, job));
-        violations.extend(backward_fences(name, job));
         let lost = lost_runs(job);
+        violations.extend(backward_fences(name, job, &lost));
         violations.extend(overlaps_on_one_host(name, job, &lost));
         let processes = history.processes.iter().flatten();
         let alive: BTreeSet<_> = processes
@@ -89,7 +89,7 @@ fn mixed_fences(name: &JobName, job: &JobHistory) -> Vec<Violation> {
 }
 
 /// Records, or starts, of an older claim behind those of a newer one.
-fn backward_fences(name: &JobName, job: &JobHistory) -> Vec<Violation> {
+fn backward_fences(name: &JobName, job: &JobHistory, lost: &BTreeSet<Uuid>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let (mut newest, mut newest_seq) = (0, 0);
     for stored in &job.records {
@@ -105,7 +105,11 @@ fn backward_fences(name: &JobName, job: &JobHistory) -> Vec<Violation> {
             (newest, newest_seq) = (fence, stored.seq);
         }
     }
-    let started = |event: &&crate::event::Event| event.known_kind() == Some(Kind::Started);
+    // What a lost run still told before it froze may arrive after its successor's start.
+    let in_time = |run: Option<Uuid>| run.is_none_or(|run| !lost.contains(&run));
+    let started = |event: &&crate::event::Event| {
+        event.known_kind() == Some(Kind::Started) && in_time(event.data.run)
+    };
     let mut newest = 0;
     for event in job.events.iter().filter(started) {
         let fence = event.data.fence.unwrap_or(newest);
