@@ -142,6 +142,16 @@ impl Desk {
             let text = read(&file);
             let url = text.split("NATS_URL=").nth(1).unwrap();
             self.url = url.lines().next().unwrap().to_owned();
+            // A reader is not so fast that the manager's first heartbeat is still to come.
+            wait_for_within(MOST, "manager", async || {
+                let text = self.output("airx doctor");
+                if text.contains("1 manager") {
+                    Ok(())
+                } else {
+                    Err(text)
+                }
+            })
+            .await;
         } else if command.starts_with("nats sub ") {
             self.check_listener(&what, command, &wanted).await;
         } else if LOOKING.iter().any(|verb| command.starts_with(verb)) {
