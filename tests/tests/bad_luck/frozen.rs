@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::{ends_well, file, manager_elsewhere, noted, runs, short_leases};
 
+/// Queues a sub-task that must never exist.
+const QUEUES: &str = r#"echo '{"id":"ghost","run":"true"}' >> $AIR_TASKS"#;
+
 /// Starts a manager that freezes, or whose first runner freezes, at the step.
 fn manager_until(air: &mut Installation, step: &str) {
     let mut command = air.manager_command(&[]);
@@ -33,12 +36,11 @@ async fn frozen(air: &Installation) -> Pid {
 }
 
 /// A runner freezes at the step; a manager that cannot kill it gives its task to another; it thaws.
-async fn runner_freezes(step: &str, executions: usize) {
+async fn runner_freezes(step: &str, line: &str, executions: usize) {
     let mut air = short_leases(0).await;
     manager_until(&mut air, step);
-    let line =
-        r#"test $AIR_ATTEMPT -eq 1 || exit 0; echo '{"id":"ghost","run":"true"}' >> $AIR_TASKS"#;
-    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    let line = format!("test $AIR_ATTEMPT -eq 1 || exit 0; {line}");
+    air.publish("j", &noted(&air, "t", &line).to_string()).await;
     let runner = frozen(&air).await;
     air.managers[0].kill();
     manager_elsewhere(&mut air);
@@ -59,12 +61,17 @@ async fn runner_freezes(step: &str, executions: usize) {
 
 #[tokio::test]
 async fn a_runner_that_froze_when_it_had_started_runs_nothing() {
-    runner_freezes("started", 1).await;
+    runner_freezes("started", QUEUES, 1).await;
 }
 
 #[tokio::test]
 async fn a_runner_that_froze_before_its_commit_commits_nothing() {
-    runner_freezes("committing", 2).await;
+    runner_freezes("committing", "true", 2).await;
+}
+
+#[tokio::test]
+async fn a_runner_that_froze_before_its_commit_queues_nothing() {
+    runner_freezes("committing", QUEUES, 2).await;
 }
 
 /// A manager freezes at the step, another one goes on to the end, and it thaws.
