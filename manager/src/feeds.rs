@@ -61,6 +61,10 @@ impl Ear {
 const REMAKE_FIRST: Duration = Duration::from_millis(50);
 const REMAKE_MAX: Duration = Duration::from_secs(2);
 
+/// Tries after which the consumer of wake-ups is made anew, and the life of a pull after which it is well.
+const BROKEN_MAX: u32 = 6;
+const HEALTHY: Duration = Duration::from_secs(10);
+
 /// Waits between the lives of a feed.
 struct Remake {
     what: &'static str,
@@ -174,11 +178,26 @@ async fn follow_managers(nats: &Nats, ear: &Ear) -> Stop {
 /// New tasks, as many as there is `room` for.
 pub(crate) async fn wakeups(nats: Nats, ear: Ear, mut room: watch::Receiver<usize>) {
     let mut again = Remake::new("wake-ups");
-    while again
-        .after(pull(&nats, &ear, &mut room).await)
-        .await
-        .is_ok()
-    {}
+    let mut broken = 0;
+    loop {
+        let born = Instant::now();
+        let stop = pull(&nats, &ear, &mut room).await;
+        broken = if born.elapsed() > HEALTHY {
+            0
+        } else {
+            broken + 1
+        };
+        if broken == BROKEN_MAX {
+            // Its only copy was on a server that is gone. It holds nothing that the poll does not find.
+            broken = 0;
+            if let Err(error) = nats.drop_wakeups().await {
+                tracing::debug!(%error, "could not drop the consumer of wake-ups");
+            }
+        }
+        if again.after(stop).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn pull(nats: &Nats, ear: &Ear, room: &mut watch::Receiver<usize>) -> Stop {

@@ -128,7 +128,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let nats = air_nats::Nats::connect(&options.nats, "air-manager").await?;
     let missing =
         |found: &air_nats::topology::Found| found.outcome == air_nats::topology::Outcome::Missing;
-    let found = nats.init(1, false).await?;
+    let found = nats.init(None, false).await?;
     // The consumer is the managers' own: it lives in memory, and is made anew where it is missing.
     if let Some(found) = found
         .iter()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use air_protocol::names::Names;
-use async_nats::{ConnectErrorKind, ReconnectToServer, Server};
+use async_nats::{ConnectErrorKind, ReconnectToServer, Server, ServerAddr};
 use tokio::sync::watch;
 
 use crate::Nats;
@@ -186,19 +186,22 @@ impl Nats {
             up: !options.wait,
             losses: 0,
         });
-        let client = credentials(options)
-            .await?
+        let servers = servers(&url)?;
+        let mut connect = credentials(options).await?;
+        if let [only] = servers.as_slice() {
+            connect = connect.reconnect_to_server_callback(at_once(only.clone()));
+        }
+        let client = connect
             .name(name)
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
-            .reconnect_to_server_callback(at_once())
             .request_timeout(Some(Duration::from_secs(5)))
             .subscription_capacity(64 * 1024)
             .event_callback(move |event| {
                 note(&sender, &event);
                 std::future::ready(())
             })
-            .connect(servers(&url)?)
+            .connect(servers)
             .await
             .map_err(|error| explain(url.clone(), &error))?;
         let nats = Self {
@@ -234,7 +237,7 @@ impl Nats {
     }
 }
 
-fn servers(url: &str) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
+fn servers(url: &str) -> Result<Vec<ServerAddr>, ConnectError> {
     url.split(',')
         .map(|one| {
             one.trim().parse().map_err(|_| ConnectError::Address {
@@ -283,18 +286,16 @@ async fn credentials(options: &Options) -> Result<async_nats::ConnectOptions, Co
     Ok(connect)
 }
 
-/// The first connection needs no delay, and no timer, whose shortest is a millisecond: most of what
-/// connecting costs a runner. All later ones are left to [`reconnect_delay`].
-fn at_once()
--> impl Fn(Vec<Server>, async_nats::ServerInfo) -> std::future::Ready<Option<ReconnectToServer>> {
+/// The first connection to the only server needs no delay, and no timer, whose shortest is a
+/// millisecond: most of what connecting costs a runner. All else is left to [`reconnect_delay`].
+fn at_once(
+    only: ServerAddr,
+) -> impl Fn(Vec<Server>, async_nats::ServerInfo) -> std::future::Ready<Option<ReconnectToServer>> {
     let first = AtomicBool::new(true);
-    move |servers, _| {
-        let server = servers
-            .into_iter()
-            .next()
-            .filter(|_| first.swap(false, Ordering::Relaxed));
-        std::future::ready(server.map(|server| ReconnectToServer {
-            addr: server.addr,
+    move |_, _| {
+        let now = first.swap(false, Ordering::Relaxed);
+        std::future::ready(now.then(|| ReconnectToServer {
+            addr: only.clone(),
             delay: Some(Duration::ZERO),
         }))
     }

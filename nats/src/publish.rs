@@ -10,6 +10,9 @@ use serde::Deserialize;
 use crate::request::{Backoff, WRONG_LAST_SEQUENCE, parse};
 use crate::{Error, Nats};
 
+/// Tries of a write after which people are told.
+const TRIES_TOLD: u32 = 3;
+
 /// A message to be stored.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
@@ -71,6 +74,7 @@ impl Nats {
     pub(crate) async fn store_expecting(&self, message: &Outgoing) -> Result<Written, Error> {
         let mut backoff = Backoff::new();
         let mut unsure = false;
+        let mut tries = 0;
         loop {
             match self.store(message).await {
                 Ok(seq) => return Ok(Written::At(seq)),
@@ -79,7 +83,11 @@ impl Nats {
                 }
                 Err(error) if error.is_passing() => {
                     unsure |= matches!(error, Error::Timeout | Error::NoResponders);
-                    tracing::debug!(subject = %message.subject, %error, "writing again");
+                    tries += 1;
+                    if tries == TRIES_TOLD && unsure {
+                        let subject = &message.subject;
+                        tracing::warn!(%subject, %error, "no answer to a write; trying on. Is there a leader, and the right to publish to this subject?");
+                    }
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error),

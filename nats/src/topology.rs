@@ -50,9 +50,9 @@ pub enum TopologyError {
         #[source]
         source: Error,
     },
-    /// The rights to ask are missing.
+    /// No answer: the rights to ask are missing, or there is no leader.
     #[error(
-        "the NATS server does not answer requests to $JS.API about {name}; these credentials need the right to publish to `$JS.API.>` and to subscribe to `_INBOX.>`"
+        "the NATS server does not answer requests to $JS.API about {name}: either these credentials lack the right to publish to `$JS.API.>` and to subscribe to `_INBOX.>`, or its cluster is electing a leader; try again in some seconds"
     )]
     Rights {
         /// The stream.
@@ -69,15 +69,20 @@ struct Wanted {
 const NANOS: u64 = 1_000_000_000;
 
 impl Nats {
-    /// Makes what is missing, with this many replicas, and says what differs. With `create` false only looks.
+    /// Makes what is missing, with this many replicas (1 when none is named), and says what differs; the
+    /// number of replicas only where one is named. With `create` false only looks.
     ///
     /// # Errors
     /// [`TopologyError`] says in one line what is wrong.
-    pub async fn init(&self, replicas: usize, create: bool) -> Result<Vec<Found>, TopologyError> {
+    pub async fn init(
+        &self,
+        replicas: Option<usize>,
+        create: bool,
+    ) -> Result<Vec<Found>, TopologyError> {
         self.check_jetstream().await?;
         let mut found = Vec::new();
-        for wanted in self.wanted(replicas) {
-            found.push(self.ensure(wanted, create).await?);
+        for wanted in self.wanted(replicas.unwrap_or(1)) {
+            found.push(self.ensure(wanted, replicas.is_some(), create).await?);
         }
         found.push(self.ensure_consumer(create).await?);
         Ok(found)
@@ -116,14 +121,19 @@ impl Nats {
         }
     }
 
-    async fn ensure(&self, wanted: Wanted, create: bool) -> Result<Found, TopologyError> {
+    async fn ensure(
+        &self,
+        wanted: Wanted,
+        count: bool,
+        create: bool,
+    ) -> Result<Found, TopologyError> {
         let Wanted {
             name,
             purpose,
             config,
         } = wanted;
         let outcome = match self.stream_info(&name, None).await {
-            Ok(info) => match differences(&config, &info.config) {
+            Ok(info) => match differences(&config, &info.config, count) {
                 differences if differences.is_empty() => Outcome::Same,
                 differences => Outcome::Differs(differences),
             },
@@ -249,13 +259,13 @@ fn merge(config: &mut Value, own: Value) {
     }
 }
 
-/// The settings in which a stream is not as wanted; its number of replicas is the user's to change.
-fn differences(wanted: &Value, is: &Value) -> Vec<String> {
+/// The settings in which a stream is not as wanted; its number of replicas only if it counts.
+fn differences(wanted: &Value, is: &Value, count: bool) -> Vec<String> {
     let empty = Map::new();
     let wanted = wanted.as_object().unwrap_or(&empty);
     wanted
         .iter()
-        .filter(|(name, _)| *name != "num_replicas")
+        .filter(|(name, _)| count || *name != "num_replicas")
         .filter_map(|(name, value)| {
             let found = is.get(name).unwrap_or(&Value::Null);
             (found != value).then(|| format!("{name} is {found}, should be {value}"))

@@ -55,6 +55,19 @@ impl Nats {
     }
 }
 
+impl Nats {
+    /// Deletes the shared consumer, so that it is made anew: its only copy was on a server that is gone.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn drop_wakeups(&self) -> Result<(), Error> {
+        let operation = format!("CONSUMER.DELETE.{}.{CONSUMER}", self.names.stream());
+        self.api::<serde_json::Value>(&operation, &serde_json::Value::Null)
+            .await
+            .map(drop)
+    }
+}
+
 impl Wakeups {
     /// Pulls up to `max` wake-ups for a second.
     ///

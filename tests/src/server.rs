@@ -155,7 +155,7 @@ impl Server {
     /// A connection to it, with streams and buckets made.
     pub async fn connect_init(&self) -> Nats {
         let nats = self.connect().await;
-        nats.init(1, true).await.expect("streams can be made");
+        nats.init(None, true).await.expect("streams can be made");
         nats
     }
 

@@ -56,21 +56,21 @@ async fn init_makes_what_is_missing_and_changes_nothing() {
     let server = Server::start();
     let nats = server.connect().await;
     assert!(
-        nats.init(1, false)
+        nats.init(None, false)
             .await
             .unwrap()
             .iter()
             .all(|found| found.outcome == Outcome::Missing)
     );
     assert!(
-        nats.init(1, true)
+        nats.init(Some(1), true)
             .await
             .unwrap()
             .iter()
             .all(|found| found.outcome == Outcome::Created)
     );
     assert!(
-        nats.init(3, true)
+        nats.init(None, true)
             .await
             .unwrap()
             .iter()
@@ -253,4 +253,54 @@ async fn blobs_come_back_as_they_were() {
     assert_eq!(nats.get_blob(&format!("{run}.2")).await.unwrap(), None);
     let left = nats.stream_messages("OBJ_air-blobs").await.unwrap();
     assert_eq!(left, 0, "not even a marker is left");
+}
+
+#[tokio::test]
+async fn any_of_several_servers_will_do() {
+    let server = Server::start();
+    let dead = "nats://127.0.0.1:1";
+    for url in [
+        format!("{dead},{}", server.url()),
+        format!("{},{dead}", server.url()),
+    ] {
+        let options = air_nats::Options {
+            url: Some(url.clone()),
+            ..air_nats::Options::default()
+        };
+        let nats = air_nats::Nats::connect(&options, "test").await;
+        assert!(nats.is_ok(), "{url}: {nats:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_number_of_copies_is_told() {
+    let server = Server::start();
+    let nats = server.connect_init().await;
+    let found = nats.init(Some(3), true).await.unwrap();
+    let Outcome::Differs(differences) = &found[0].outcome else {
+        panic!("{found:?}")
+    };
+    assert_eq!(differences[..], ["num_replicas is 1, should be 3"]);
+}
+
+#[tokio::test]
+async fn a_consumer_of_wakeups_that_is_dropped_is_made_anew() {
+    let server = Server::start();
+    let nats = server.connect_init().await;
+    nats.drop_wakeups().await.unwrap();
+    assert!(
+        nats.init(None, false)
+            .await
+            .unwrap()
+            .iter()
+            .any(|found| found.outcome == Outcome::Missing)
+    );
+    nats.wakeups().await.unwrap();
+    assert!(
+        nats.init(None, false)
+            .await
+            .unwrap()
+            .iter()
+            .all(|found| found.outcome == Outcome::Same)
+    );
 }

@@ -106,7 +106,7 @@ async fn work(
 
 async fn prepare(options: &Options, app: &App) -> Result<(), Failure> {
     let nats = Nats::connect(options, "airx dev").await?;
-    for one in nats.init(1, true).await? {
+    for one in nats.init(None, true).await? {
         let mend = init::mend(&one);
         if !mend.is_empty() {
             app.console

@@ -128,7 +128,7 @@ async fn examine(nats: &Nats, app: &App) -> Result<Vec<Check>, Failure> {
 
 /// Streams and buckets; false when the rest cannot be looked at.
 async fn topology(nats: &Nats, checks: &mut Vec<Check>) -> bool {
-    let found = match nats.init(1, false).await {
+    let found = match nats.init(None, false).await {
         Ok(found) => found,
         Err(error) => {
             checks.push(check(Level::Wrong, "JetStream", error.to_string(), ""));

@@ -13,9 +13,9 @@ use crate::{Exit, Failure};
     after_help = "Nothing that exists is changed. Exit code 4 when something differs from what is needed."
 )]
 pub struct Args {
-    /// Servers that keep a copy of each stream, in a cluster
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub replicas: u8,
+    /// Servers that keep a copy of each stream, in a cluster [default: 1 for what is made; as it is for what exists]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: Option<u8>,
 }
 
 /// Makes what is missing, and says what it found.
@@ -24,7 +24,7 @@ pub struct Args {
 /// There is no connection, or the streams cannot be made.
 pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let nats = app.nats().await?;
-    let found = nats.init(usize::from(args.replicas), true).await?;
+    let found = nats.init(args.replicas.map(usize::from), true).await?;
     let values: Vec<_> = found.iter().map(value).collect();
     app.console.data(&values, || {
         let mut table = Table::new(&["NAME", "FOUND", "PURPOSE", "DIFFERENCES"]);
