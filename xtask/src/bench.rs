@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds what is measured as it is shipped (profile `dist`), and measures it.
+//! `cargo xtask bench`: builds what is measured as it is shipped, and measures it.
 
 use clap::ValueEnum;
 
@@ -17,9 +17,9 @@ pub(crate) enum Which {
 /// Builds and runs a benchmark.
 pub(crate) fn run(which: Which) -> Result<()> {
     command::run(&mut command::cargo(
-        "build --profile dist -p airx -p air-runner -p air-bench --bins",
+        "build --release -p airx -p air-runner -p air-bench --bins",
     ))?;
-    let built = workspace::target()?.join("dist");
+    let built = workspace::target()?.join("release");
     let mut bench = std::process::Command::new(built.join("air-bench"));
     match which {
         Which::Quick => bench.arg("quick"),
