@@ -265,7 +265,11 @@ async fn a_lease_that_is_taken_over_ends_the_task_without_a_word() {
 async fn a_deleted_key_is_noticed_with_the_next_renewal() {
     let stage = short().await;
     let (running, _, pid) = endless(&stage).await;
-    stage.nats.erase_job(&stage.job, u64::MAX - 1).await.unwrap();
+    stage
+        .nats
+        .erase_job(&stage.job, u64::MAX - 1)
+        .await
+        .unwrap();
     assert_eq!(running.exit().await, Exit::LeaseLost);
     assert!(!lives(&pid) && stage.last("a").await.is_none());
     assert_eq!(stage.nats.job(&stage.job).await.unwrap(), Key::Absent);
