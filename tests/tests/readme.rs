@@ -170,7 +170,8 @@ impl Desk {
 
     /// A listener hears of the page's first task, published once more; it goes on, as for a reader.
     async fn check_listener(&mut self, what: &str, command: &str, wanted: &str) {
-        let file = self.start(command);
+        // In place of the shell, so that it ends with the test.
+        let file = self.start(&format!("exec {command}"));
         let (greeting, heard) = wanted.split_once('\n').unwrap();
         wait_for_within(MOST, what, async || {
             let text = normal(&read(&file));

@@ -26,10 +26,11 @@ async fn three_managers_commit_each_task_of_a_thousand_jobs_once() {
         let job = format!("job{job}");
         air.wait_completed_within(&job, MOST).await;
         let records = air.records(&job).await;
-        assert_eq!(records.len(), tasks);
-        for (_, record) in records {
-            assert_eq!((record.status, record.attempt), (Status::Succeeded, 1));
+        for (_, record) in &records {
+            let end = (record.status, record.attempt);
+            assert_eq!(end, (Status::Succeeded, 1), "{record:?}");
         }
+        assert_eq!(records.len(), tasks);
     }
 }
 
