@@ -263,15 +263,6 @@ impl Look<'_> {
             lags += 1;
             tokio::time::sleep(LAG * lags).await;
         }
-        if let Ok(spec) = self.shared.spec(self.job)
-            && self.backlog.is_time_to_expire(now())
-        {
-            let (shared, backlog) = (self.shared, &*self.backlog);
-            self.expired = expired(shared, self.job, &spec, &ledger, backlog, now()).await?;
-            if let Some(expired) = &self.expired {
-                ledger.purge(expired.up_to, expired.counters);
-            }
-        }
         folded.ledger = ledger;
         self.folded = Some(folded);
         Ok(())
@@ -330,6 +321,7 @@ impl Look<'_> {
         let pick = {
             let mut waits = self.shared.waits();
             waits.replace(self.job, self.backlog.waiting());
+            waits.want(self.job, self.backlog.wanted());
             let context = Context {
                 now: now(),
                 spec,
@@ -347,6 +339,24 @@ impl Look<'_> {
             self.shared.tell(Kind::Blocked, self.job, data).await;
         }
         self.pick = Some(pick);
+        self.expire(spec).await
+    }
+
+    /// Looks for records whose time is over, now that the queue is known; the next write says so.
+    async fn expire(&mut self, spec: &Spec) -> Result<(), Failed> {
+        let Some(folded) = &mut self.folded else {
+            return Ok(());
+        };
+        let has_records = folded.ledger.accounted > folded.ledger.purged_to;
+        if !has_records || !self.backlog.is_time_to_expire(now()) {
+            return Ok(());
+        }
+        let (shared, backlog) = (self.shared, &*self.backlog);
+        let found = expired(shared, self.job, spec, &folded.ledger, backlog, now()).await?;
+        if let Some(found) = &found {
+            folded.ledger.purge(found.up_to, found.counters);
+        }
+        self.expired = found;
         Ok(())
     }
 

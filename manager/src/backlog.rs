@@ -53,6 +53,8 @@ struct Entry {
     image: Option<String>,
     /// Needs that are not met yet.
     needs: Vec<Need>,
+    /// All needs: their records must stay until the task has run.
+    wants: Vec<Need>,
     /// What is known of tasks of other jobs, and of the own one, that are over or open.
     seen: HashMap<TaskRef, Status>,
     invalid: Option<String>,
@@ -293,6 +295,14 @@ impl Backlog {
             })
     }
 
+    /// Tasks whose records must stay: one that is queued needs them.
+    pub fn wanted(&self) -> impl Iterator<Item = TaskRef> + '_ {
+        self.entries
+            .values()
+            .flat_map(|entry| &entry.wants)
+            .map(|need| self.task_of(need))
+    }
+
     /// Tasks that wait, and of which this was not told before: attempt and needs.
     pub fn newly_blocked(&mut self) -> Vec<(TaskId, u32, String)> {
         let waiting = self
@@ -419,6 +429,7 @@ impl Entry {
             backend: None,
             image: None,
             needs: Vec::new(),
+            wants: Vec::new(),
             seen: HashMap::new(),
             invalid: None,
             told: false,
@@ -426,6 +437,7 @@ impl Entry {
         match message.task {
             Err(invalid) => entry.invalid = Some(invalid.reason),
             Ok(task) => {
+                entry.wants = task.needs.clone();
                 entry.needs = task.needs;
                 entry.not_before = task.not_before;
                 entry.backend = task.backend;

@@ -11,6 +11,7 @@ type TaskRef = (JobName, TaskId);
 pub struct Waits {
     edges: HashMap<TaskRef, Vec<TaskRef>>,
     by_job: HashMap<JobName, Vec<TaskId>>,
+    wanted: HashMap<JobName, BTreeSet<TaskRef>>,
 }
 
 impl Waits {
@@ -33,6 +34,16 @@ impl Waits {
         }
     }
 
+    /// Replaces what is known of the records that queued tasks of one job need.
+    pub fn want(&mut self, job: &JobName, wanted: impl Iterator<Item = TaskRef>) {
+        let wanted: BTreeSet<_> = wanted.collect();
+        if wanted.is_empty() {
+            self.wanted.remove(job);
+        } else {
+            self.wanted.insert(job.clone(), wanted);
+        }
+    }
+
     /// The jobs of which a task waits for a task of `job`.
     pub fn waiters(&self, job: &JobName) -> BTreeSet<JobName> {
         let waits = |needs: &Vec<TaskRef>| needs.iter().any(|need| need.0 == *job);
@@ -43,9 +54,9 @@ impl Waits {
         others.map(|(task, _)| task.0.clone()).collect()
     }
 
-    /// Whether a task that waits needs this one.
+    /// Whether a queued task needs the record of this one.
     pub fn is_needed(&self, task: &TaskRef) -> bool {
-        self.edges.values().any(|needs| needs.contains(task))
+        self.wanted.values().any(|wanted| wanted.contains(task))
     }
 
     /// The circle on which `start` lies, if it lies on one.

@@ -37,11 +37,15 @@ pub(crate) async fn expired(
     backlog: &Backlog,
     now: Time,
 ) -> Result<Option<Expired>, Failed> {
+    let old = |at: &&At| at.0 <= ledger.accounted && now.since(at.1.ended) >= spec.keep();
+    let (first, _) = shared.nats.records_after(job, ledger.purged_to, 1).await?;
+    if !first.iter().any(|first| old(&first)) {
+        return Ok(None);
+    }
     let (records, _) = shared
         .nats
         .records_after(job, ledger.purged_to, RECORDS)
         .await?;
-    let old = |at: &&At| at.0 <= ledger.accounted && now.since(at.1.ended) >= spec.keep();
     let mut records: Vec<At> = records.iter().take_while(old).cloned().collect();
     if records.is_empty() {
         return Ok(None);

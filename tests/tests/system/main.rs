@@ -9,6 +9,7 @@
 mod needs;
 mod path;
 mod replicas;
+mod retention;
 mod retries;
 mod scale;
 mod subtasks;
