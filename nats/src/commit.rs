@@ -15,6 +15,10 @@ use crate::queue::payload;
 use crate::request::{Backoff, WRONG_LAST_SEQUENCE, parse};
 use crate::{Error, Nats};
 
+/// The last moment for which a schedule is made, 2200-01-01: the server counts nanoseconds in 64 bits, and
+/// brings back at once what is due after 2262.
+const SCHEDULE_LAST: Time = Time::from_millis(7_258_118_400_000);
+
 /// A record and what goes with it.
 #[derive(Debug, Clone)]
 pub struct Commit {
@@ -166,6 +170,7 @@ impl Nats {
         let subject = match at {
             None => target,
             Some(at) => {
+                let at = (*at).min(SCHEDULE_LAST);
                 map.insert("Nats-Schedule", format!("@at {at}"));
                 map.insert("Nats-Schedule-Target", target);
                 self.names.schedule(&new.job, &new.id)
