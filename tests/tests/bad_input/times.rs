@@ -36,14 +36,9 @@ async fn times_far_away_hold_their_task_alone() {
     )
     .await;
     air.wait_record("j", "patient", Status::Succeeded).await;
-    assert_eq!(
-        air.nats
-            .scheduled(&"j".parse().unwrap())
-            .await
-            .unwrap()
-            .len(),
-        3
-    );
+    let scheduled = air.nats.scheduled(&"j".parse().unwrap()).await.unwrap();
+    let records = air.records("j").await;
+    assert_eq!(scheduled.len(), 3, "{records:?}");
     air.wait_state("j", |state| {
         state.name() == "waiting" && state.ledger.counters.tasks() == 4
     })
