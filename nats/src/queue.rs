@@ -231,6 +231,27 @@ impl Nats {
         }
     }
 
+    /// Deletes the messages of exactly this subject, one by one: it may come from a message, and a purge
+    /// would take `*` or `>` in it for every queue.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn delete_subject(&self, subject: &str) -> Result<(), Error> {
+        let mut from = 1;
+        loop {
+            let batch = self
+                .get_next(&self.names.stream(), subject, from, 256)
+                .await?;
+            let Some(last) = batch.messages.last() else {
+                return Ok(());
+            };
+            from = last.seq + 1;
+            for stored in batch.messages.iter().filter(|one| one.subject == subject) {
+                self.delete(stored.seq).await?;
+            }
+        }
+    }
+
     /// Purges what matches `subject` up to the sequence `up_to`.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub(super) async fn reject(shared: &Shared, job: &str) {
     )
     .await;
     let subject = format!("{}.tasks.{job}", nats.names().prefix());
-    if let Err(error) = nats.purge(&nats.names().stream(), &subject, None).await {
+    if let Err(error) = nats.delete_subject(&subject).await {
         tracing::debug!(%error, "could not delete them");
     }
 }

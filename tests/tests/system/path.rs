@@ -41,3 +41,30 @@ async fn tasks_of_a_job_run_in_order_one_at_a_time() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_task_for_all_jobs_is_deleted_and_nothing_else() {
+    let mut air = Installation::start(0).await;
+    air.spec("j", r#"{"paused":true}"#).await;
+    air.publish("j", r#"{"run":"true"}"#).await;
+    for subject in ["air.tasks.*", "air.tasks.>"] {
+        // The server stores a wildcard that is published to as it is written.
+        assert!(
+            air.nats_cli(&["pub", subject, "x"])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
+    }
+    air.add_manager(&[]);
+    air_tests::wait_for("only the task of j", async || {
+        let depth = air.nats.depth("air.tasks.>").await.unwrap();
+        if depth.messages.len() == 1 && depth.messages.contains_key("air.tasks.j") {
+            Ok(())
+        } else {
+            Err(depth)
+        }
+    })
+    .await;
+}
