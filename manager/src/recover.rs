@@ -12,7 +12,7 @@ use crate::advance::{Failed, hold};
 use crate::backend::process;
 use crate::decide::then;
 use crate::leases::Suspect;
-use crate::settle::{Base, commit, release, store};
+use crate::settle::{Base, commit, last_seq, release, store};
 use crate::shared::{Shared, now};
 
 /// Takes a lease over at the revision that was judged, and settles it. A holder that has renewed
@@ -114,8 +114,7 @@ async fn on_behalf(
 ) -> Result<u64, Failed> {
     let target = &running.target;
     let Some(base) = Base::read(shared, job, target).await? else {
-        let last = shared.nats.last_record(job, &target.task).await?;
-        return Ok(last.map_or(0, |(seq, _)| seq));
+        return last_seq(shared, job, &target.task).await;
     };
     let mut record = base.record(lease, Some(running.fence));
     let mut with = Vec::new();

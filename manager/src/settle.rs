@@ -7,7 +7,7 @@ use air_protocol::event::{Data, Kind};
 use air_protocol::fate::{Outcome, Tally, fate};
 use air_protocol::job::{Event, JobState};
 use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
-use air_protocol::names::JobName;
+use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
 use air_protocol::task::Work;
 use uuid::Uuid;
@@ -71,7 +71,7 @@ pub(crate) async fn commit(
 ) -> Result<u64, Failed> {
     let Decision { target, verdict } = decision;
     let Some(base) = Base::read(shared, job, target).await? else {
-        return last_seq(shared, job, target).await;
+        return last_seq(shared, job, &target.task).await;
     };
     let mut record = base.record(lease, fence);
     let mut with = Vec::new();
@@ -258,7 +258,7 @@ pub(crate) async fn store(
     };
     let seq = match shared.nats.commit(&commit).await? {
         Committed::At(seq) => seq,
-        Committed::Over => return last_seq_of(shared, job, &commit.record).await,
+        Committed::Over => return last_seq(shared, job, &commit.record.task).await,
         Committed::Refused(text) => {
             commit.with.clear();
             commit.record.status = Status::Failed;
@@ -267,7 +267,7 @@ pub(crate) async fn store(
             match shared.nats.commit(&commit).await? {
                 Committed::At(seq) => seq,
                 Committed::Over | Committed::Refused(_) => {
-                    return last_seq_of(shared, job, &commit.record).await;
+                    return last_seq(shared, job, &commit.record.task).await;
                 }
             }
         }
@@ -299,12 +299,8 @@ async fn tell(shared: &Shared, job: &JobName, record: &Record, seq: u64) {
     shared.tell(Kind::Committed, job, data).await;
 }
 
-async fn last_seq_of(shared: &Shared, job: &JobName, record: &Record) -> Result<u64, Failed> {
-    let last = shared.nats.last_record(job, &record.task).await?;
-    Ok(last.map_or(0, |(seq, _)| seq))
-}
-
-async fn last_seq(shared: &Shared, job: &JobName, target: &Target) -> Result<u64, Failed> {
-    let last = shared.nats.last_record(job, &target.task).await?;
+/// The sequence of a task's last record, 0 for none.
+pub(crate) async fn last_seq(shared: &Shared, job: &JobName, task: &TaskId) -> Result<u64, Failed> {
+    let last = shared.nats.last_record(job, task).await?;
     Ok(last.map_or(0, |(seq, _)| seq))
 }

@@ -10,9 +10,9 @@ use async_nats::HeaderMap;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::publish::{Outgoing, Written};
+use crate::publish::{Outgoing, Written, until_answered};
 use crate::queue::payload;
-use crate::request::{Backoff, WRONG_LAST_SEQUENCE, parse};
+use crate::request::{Backoff, parse};
 use crate::{Error, Nats};
 
 /// The last moment for which a schedule is made, 2200-01-01: the server counts nanoseconds in 64 bits, and
@@ -94,7 +94,7 @@ impl Nats {
         let written = if others.is_empty() {
             self.store_expecting(&record).await
         } else {
-            self.store_batch(record, others).await
+            until_answered(&record.subject, || self.try_batch(&record, &others)).await
         };
         match written {
             Ok(Written::At(seq)) => Ok(Committed::At(seq)),
@@ -183,25 +183,6 @@ impl Nats {
             headers: map,
             payload: payload(wire, &task),
         })
-    }
-
-    async fn store_batch(&self, first: Outgoing, others: Vec<Outgoing>) -> Result<Written, Error> {
-        let mut backoff = Backoff::new();
-        let mut unsure = false;
-        loop {
-            match self.try_batch(&first, &others).await {
-                Ok(seq) => return Ok(Written::At(seq)),
-                Err(error) if error.code() == Some(WRONG_LAST_SEQUENCE) => {
-                    return Ok(Written::Superseded { unsure });
-                }
-                Err(error) if error.is_passing() => {
-                    unsure |= matches!(error, Error::Timeout | Error::NoResponders);
-                    tracing::debug!(subject = %first.subject, %error, "sending the batch again");
-                    backoff.wait().await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// One atomic batch. The server answers its first message (empty, or why it takes none) and its last.

@@ -72,26 +72,37 @@ impl Nats {
 
     /// Stores a message that says what it expects, again and again until NATS accepts or refuses it.
     pub(crate) async fn store_expecting(&self, message: &Outgoing) -> Result<Written, Error> {
-        let mut backoff = Backoff::new();
-        let mut unsure = false;
-        let mut tries = 0;
-        loop {
-            match self.store(message).await {
-                Ok(seq) => return Ok(Written::At(seq)),
-                Err(error) if error.code() == Some(WRONG_LAST_SEQUENCE) => {
-                    return Ok(Written::Superseded { unsure });
-                }
-                Err(error) if error.is_passing() => {
-                    unsure |= matches!(error, Error::Timeout | Error::NoResponders);
-                    tries += 1;
-                    if tries == TRIES_TOLD && unsure {
-                        let subject = &message.subject;
-                        tracing::warn!(%subject, %error, "no answer to a write; trying on. Is there a leader, and the right to publish to this subject?");
-                    }
-                    backoff.wait().await;
-                }
-                Err(error) => return Err(error),
+        until_answered(&message.subject, || self.store(message)).await
+    }
+}
+
+/// Repeats a write that says what it expects until NATS accepts or refuses it: the one way in which
+/// the answer to a write is awaited. Gives the sequence that `write` gives.
+pub(crate) async fn until_answered<F>(
+    subject: &str,
+    write: impl Fn() -> F,
+) -> Result<Written, Error>
+where
+    F: Future<Output = Result<u64, Error>>,
+{
+    let mut backoff = Backoff::new();
+    let mut unsure = false;
+    let mut tries = 0;
+    loop {
+        match write().await {
+            Ok(seq) => return Ok(Written::At(seq)),
+            Err(error) if error.code() == Some(WRONG_LAST_SEQUENCE) => {
+                return Ok(Written::Superseded { unsure });
             }
+            Err(error) if error.is_passing() => {
+                unsure |= matches!(error, Error::Timeout | Error::NoResponders);
+                tries += 1;
+                if tries == TRIES_TOLD && unsure {
+                    tracing::warn!(%subject, %error, "no answer to a write; trying on. Is there a leader, and the right to publish to this subject?");
+                }
+                backoff.wait().await;
+            }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -158,17 +158,6 @@ impl Nats {
         ))
     }
 
-    /// The sequence of the last message in a job's queue, from the leader; 0 for none.
-    ///
-    /// # Errors
-    /// [`Error`] when NATS does not answer as it should.
-    pub async fn queue_end(&self, job: &JobName) -> Result<u64, Error> {
-        let last = self
-            .get_last_leader(&self.names.stream(), &self.names.tasks(job))
-            .await?;
-        Ok(last.map_or(0, |stored| stored.seq))
-    }
-
     /// The last sequence of a stream.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::VERSION;
 use crate::limits::{KEEP_DEFAULT, KEEP_MIN, LEASE_TTL_DEFAULT, LEASE_TTL_MIN, TIMEOUT_DEFAULT};
-use crate::task::{Resources, Retry, Task};
+use crate::task::{Resources, Retry, Task, is_env_name};
 use crate::time::Span;
 
 /// The wishes of a user for one job; all optional.
@@ -170,10 +170,7 @@ impl Spec {
         if self.keep() < KEEP_MIN {
             return Err(SpecRule::Keep(Span(self.keep())));
         }
-        let bad = |name: &&String| {
-            name.is_empty() || name.contains(['=', '\0']) || name.starts_with("AIR_")
-        };
-        match self.env.keys().find(bad) {
+        match self.env.keys().find(|name| !is_env_name(name)) {
             Some(name) => Err(SpecRule::EnvName(name.clone())),
             None => Ok(()),
         }

@@ -333,6 +333,11 @@ pub enum TaskRule {
     NeedsItself(TaskId),
 }
 
+/// Whether a user may set an environment variable of this name.
+pub(crate) fn is_env_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("AIR_")
+}
+
 impl Task {
     /// A task with nothing but its work.
     pub fn new(work: Work) -> Self {
@@ -383,7 +388,7 @@ impl Task {
             return Err(TaskRule::Nul("cwd"));
         }
         for (name, value) in &self.env {
-            if name.is_empty() || name.contains(['=', '\0']) || name.starts_with("AIR_") {
+            if !is_env_name(name) {
                 return Err(TaskRule::EnvName(name.clone()));
             }
             if value.contains('\0') {

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::{ends_well, file, manager_elsewhere, noted, runs, short_leases};
+use crate::{ends_well, file, manager_elsewhere, noted, runs, short_leases, thawed_to_its_end};
 
 /// Queues a sub-task that must never exist.
 const QUEUES: &str = r#"echo '{"id":"ghost","run":"true"}' >> $AIR_TASKS"#;
@@ -45,12 +45,7 @@ async fn runner_freezes(step: &str, line: &str, executions: usize) {
     air.managers[0].kill();
     manager_elsewhere(&mut air);
     air.wait_record("j", "t", Status::Succeeded).await;
-    kill(runner, Signal::SIGCONT).expect("nobody could kill it");
-    wait_for("end of the runner", async || match kill(runner, None) {
-        Err(_) => Ok(()),
-        Ok(()) => Err("it lives"),
-    })
-    .await;
+    thawed_to_its_end(runner).await;
     ends_well(&air, &["t"]).await;
     let records = air.records("j").await;
     let statuses: Vec<_> = records.iter().map(|(_, record)| record.status).collect();

@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::{
     ends_well, exists, file, manager_elsewhere, murder, noted, running, runs, short_leases,
+    thawed_to_its_end,
 };
 
 #[tokio::test]
@@ -94,12 +95,7 @@ async fn a_runner_that_no_manager_can_kill_publishes_nothing_when_it_thaws() {
     std::fs::write(file(&air, "go"), "").unwrap();
     manager_elsewhere(&mut air);
     air.wait_record("j", "t", Status::Succeeded).await;
-    kill(runner, Signal::SIGCONT).expect("nobody could kill it");
-    wait_for("end of the runner", async || match kill(runner, None) {
-        Err(_) => Ok(()),
-        Ok(()) => Err("it lives"),
-    })
-    .await;
+    thawed_to_its_end(runner).await;
     ends_well(&air, &["t"]).await;
     let records = air.records("j").await;
     let statuses: Vec<_> = records.iter().map(|(_, record)| record.status).collect();

@@ -39,6 +39,16 @@ async fn short_leases(managers: usize) -> Installation {
     air
 }
 
+/// Lets a frozen runner, which nobody could kill, go on to its end.
+async fn thawed_to_its_end(runner: Pid) {
+    kill(runner, Signal::SIGCONT).expect("nobody could kill it");
+    wait_for("end of the runner", async || match kill(runner, None) {
+        Err(_) => Ok(()),
+        Ok(()) => Err("it lives"),
+    })
+    .await;
+}
+
 /// A file that tasks and tests see.
 fn file(air: &Installation, name: &str) -> PathBuf {
     air.server.folder().join(name)
