@@ -234,8 +234,9 @@ mod tests {
 
     #[test]
     fn what_was_started_is_told_to_end_and_leaves_nothing() {
-        let dev = "trap 'echo told >&2; exit' TERM; while :; do sleep 0.05; done";
-        let fake = Fake::new("end", "echo '[]'", dev);
+        let dev = "trap 'echo told >&2; exit' TERM; touch ${0%/*}/up; while :; do sleep 0.05; done";
+        // It answers once it is up, as the real one does: a signal before its trap would end it unheard.
+        let fake = Fake::new("end", "[ -e ${0%/*}/up ] && echo '[]'", dev);
         let system = fake.start().unwrap();
         assert_eq!(
             (fake.states(), system.json(&["status"]).unwrap()),
