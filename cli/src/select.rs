@@ -128,7 +128,7 @@ async fn known(nats: &Nats) -> Result<Known, Failure> {
         }
         known.all.insert(job);
     }
-    known.all.extend(nats.queues().await?.0.into_keys());
+    known.all.extend(nats.queues().await?.jobs.into_keys());
     for entry in nats.all_specs().await? {
         if let (Some(job), Ok(spec)) = (name(&entry), spec_of(Some(&entry))) {
             known.all.insert(job.clone());

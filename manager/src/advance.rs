@@ -1,5 +1,6 @@
 //! One look at one job: reads what [`decide`] asks for, does what it says, until there is nothing to do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,28 +10,25 @@ use air_protocol::codec::encode;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, Invalid, JobState, JobStatus};
 use air_protocol::names::JobName;
-use air_protocol::spec::{Spec, Wire};
+use air_protocol::record::error_text;
+use air_protocol::spec::Wire;
 use uuid::Uuid;
 
 use crate::backend::{Order, SpawnError};
-use crate::backlog::{Backlog, Context, Pick, Ready};
+use crate::backlog::{Backlog, Pick, Ready};
 use crate::decide::{Folded, Pending, Rest, Step, View, decide, then};
-use crate::expire::{Expired, expired};
+use crate::expire::Expired;
 use crate::shared::{Shared, now};
 use crate::{empty, remove, settle};
 
-/// Messages read from a queue at once.
-const PAGE: usize = 64;
-/// Records read at once.
-const RECORDS: usize = 256;
+mod read;
+
+use read::PAGE;
+
 /// Steps of one look; more than a job ever needs.
 const STEPS_MAX: usize = 200;
 /// Bytes of state that a runner is handed over; the kernel takes 128 KiB for one variable.
 const HAND_OVER_BYTES_MAX: usize = 32 * 1024;
-/// Repetitions of a read whose reply is older than what the key names.
-const LAGS_MAX: u32 = 20;
-/// Wait before the first repetition; one more for each further one.
-const LAG: Duration = Duration::from_millis(5);
 /// Delay after the first failed start; doubled for each further one.
 const HOLD_FIRST: Duration = Duration::from_millis(500);
 /// Longest delay after a failed start.
@@ -69,6 +67,7 @@ pub(crate) enum Outcome {
 /// One look at one job.
 pub(crate) struct Look<'a> {
     pub(crate) shared: &'a Arc<Shared>,
+    era: u64,
     pub(crate) job: &'a JobName,
     pub(crate) backlog: &'a mut Backlog,
     key: Key,
@@ -80,9 +79,11 @@ pub(crate) struct Look<'a> {
     expired: Option<Expired>,
 }
 
-/// Looks at a job, from the key as the watch knows it, or else from the leader.
+/// Looks at a job, from the key as the watch knows it, or else from the leader. What is remembered in
+/// `backlog` is of `era`.
 pub(crate) async fn advance(
     shared: &Arc<Shared>,
+    era: u64,
     job: &JobName,
     key: Option<Key>,
     backlog: &mut Backlog,
@@ -91,8 +92,10 @@ pub(crate) async fn advance(
         Some(key) => key,
         None => shared.nats.job(job).await?,
     };
+    shared.learn_spec(job, key == Key::Absent).await?;
     let mut look = Look {
         shared,
+        era,
         job,
         backlog,
         key,
@@ -168,6 +171,7 @@ impl Look<'_> {
     }
 
     fn forget(&mut self) {
+        self.expired = None;
         self.folded = None;
         self.pick = None;
         self.pending = None;
@@ -228,179 +232,6 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Folds records up to now: at least up to the one that the key names.
-    async fn read_records(&mut self) -> Result<(), Failed> {
-        let (mut ledger, named) = match self.key.state() {
-            Some(state) => (state.ledger.clone(), state.last_record),
-            None => Default::default(),
-        };
-        let mut from = self.backlog.begin(ledger.accounted, ledger.purged_to);
-        let mut folded = Folded::default();
-        let mut lags = 0;
-        loop {
-            let (records, more) = self
-                .shared
-                .nats
-                .records_after(self.job, from, RECORDS)
-                .await?;
-            for (seq, record) in &records {
-                if record.status == air_protocol::record::Status::Failed {
-                    folded.failed = Some(record.task.clone());
-                }
-                ledger.fold(*seq, record);
-                self.backlog.learn(*seq, record, now());
-                from = *seq;
-            }
-            if more {
-                continue;
-            }
-            if from >= named || ledger.accounted >= named {
-                break;
-            }
-            if lags == LAGS_MAX {
-                return self.check_ahead().await;
-            }
-            lags += 1;
-            tokio::time::sleep(LAG * lags).await;
-        }
-        folded.ledger = ledger;
-        self.folded = Some(folded);
-        Ok(())
-    }
-
-    /// Replies stay older than what the key names: the key is ahead of the stream (an older stream was
-    /// restored), and is rebuilt; or they only lag, and the job is looked at again.
-    async fn check_ahead(&mut self) -> Result<(), Failed> {
-        let Key::State(state, revision) = &self.key else {
-            return Err(Failed::Lagging);
-        };
-        let nats = &self.shared.nats;
-        let end = nats.stream_end(&nats.names().stream()).await?;
-        if end >= state.last_record.max(state.ledger.accounted) {
-            return Err(Failed::Lagging);
-        }
-        tracing::error!(job = %self.job, end, "the key is ahead of the stream; rebuilding it");
-        let reason = "it is ahead of the stream".to_owned();
-        self.key = Key::Garbage(*revision, reason);
-        *self.backlog = Backlog::new(self.job.clone());
-        self.forget();
-        Ok(())
-    }
-
-    async fn read_queue(&mut self, spec: &Result<Spec, String>) -> Result<(), Failed> {
-        let default = Spec::default();
-        let spec = spec.as_ref().unwrap_or(&default);
-        let nats = &self.shared.nats;
-        let foreign = self.backlog.asks_again();
-        if !foreign.is_empty() && !self.foreign_asked {
-            let lasts = nats.last_records(self.job, &foreign).await?;
-            self.backlog.learn_lasts(&lasts);
-            self.foreign_asked = true;
-        }
-        loop {
-            {
-                let waits = self.shared.waits();
-                let context = Context {
-                    now: now(),
-                    spec,
-                    waits: &waits,
-                };
-                if !self.backlog.wants_more(context) {
-                    break;
-                }
-            }
-            let (messages, pending) = nats.queued(self.job, self.backlog.next_seq(), PAGE).await?;
-            let asks = self.backlog.asks(&messages);
-            let lasts = if asks.is_empty() {
-                air_nats::records::Lasts::default()
-            } else {
-                nats.last_records(self.job, &asks).await?
-            };
-            self.backlog.admit(messages, &lasts, pending, now());
-        }
-        let pick = {
-            let mut waits = self.shared.waits();
-            waits.replace(self.job, self.backlog.waiting());
-            waits.want(self.job, self.backlog.wanted());
-            let context = Context {
-                now: now(),
-                spec,
-                waits: &waits,
-            };
-            self.backlog.pick(context)
-        };
-        for (task, attempt, needs) in self.backlog.newly_blocked() {
-            let data = Data {
-                task: Some(task),
-                attempt: Some(attempt),
-                reason: Some(format!("waits for {needs}")),
-                ..Data::default()
-            };
-            self.shared.tell(Kind::Blocked, self.job, data).await;
-        }
-        self.pick = Some(pick);
-        self.expire(spec).await
-    }
-
-    /// Looks for records whose time is over, now that the queue is known; the next write says so.
-    async fn expire(&mut self, spec: &Spec) -> Result<(), Failed> {
-        let Some(folded) = &mut self.folded else {
-            return Ok(());
-        };
-        let has_records = folded.ledger.accounted > folded.ledger.purged_to;
-        if !has_records || !self.backlog.is_time_to_expire(now()) {
-            return Ok(());
-        }
-        let (shared, backlog) = (self.shared, &*self.backlog);
-        let found = expired(shared, self.job, spec, &folded.ledger, backlog, now()).await?;
-        if let Some(found) = &found {
-            folded.ledger.purge(found.up_to, found.counters);
-        }
-        self.expired = found;
-        Ok(())
-    }
-
-    /// Schedules first, then messages: a schedule that fires in between is seen as a message.
-    async fn count(&mut self) -> Result<(), Failed> {
-        self.delete_leftovers().await?;
-        let nats = &self.shared.nats;
-        let named = self
-            .key
-            .state()
-            .map_or(0, |state| state.last_record.max(state.ledger.accounted));
-        let mut lags = 0;
-        let (schedules, queue) = loop {
-            let schedules = nats.depth(&nats.names().job_schedules(self.job)).await?;
-            let queue = nats.depth(&nats.names().tasks(self.job)).await?;
-            if queue.last_seq >= named {
-                break (schedules, queue);
-            }
-            if lags == LAGS_MAX {
-                return self.check_ahead().await;
-            }
-            lags += 1;
-            tokio::time::sleep(LAG * lags).await;
-        };
-        let pending = Pending {
-            schedules: schedules.messages.values().sum(),
-            messages: queue.messages.values().sum(),
-            last_seq: queue.last_seq,
-        };
-        let known = self.backlog.leftovers(now(), Duration::ZERO).len();
-        if pending.messages > known as u64 && !self.scanned_anew {
-            // Something came that no wake-up told this manager of.
-            *self.backlog = Backlog::new(self.job.clone());
-            self.scanned_anew = true;
-            self.forget();
-            return Ok(());
-        }
-        if let Some(pick) = &mut self.pick {
-            pick.leftovers = known;
-        }
-        self.pending = Some(pending);
-        Ok(())
-    }
-
     async fn claim(&mut self, state: JobState, ready: Ready) -> Result<Option<Outcome>, Failed> {
         let Ok(place) = self.shared.places.clone().try_acquire_owned() else {
             return Ok(Some(Outcome::Full));
@@ -450,7 +281,7 @@ impl Look<'_> {
             runner,
             hold_until: now().after(hold(state.failed_starts)),
             counts: matches!(error, SpawnError::Refused(_)),
-            reason: error.to_string(),
+            reason: error_text(&error.to_string()),
         };
         let next = then(state, &event, now())?;
         self.swap(&next).await?;
@@ -467,11 +298,24 @@ impl Look<'_> {
         Ok(None)
     }
 
-    /// Deletes what is left over; off the path of the next task.
+    /// Deletes what is left over; off the path of the next task. Each message is read before: in a stream
+    /// that was restored from an older state, its sequence may be another's.
     async fn delete_leftovers(&mut self) -> Result<(), Failed> {
-        for seq in self.backlog.leftovers(now(), self.shared.delete_after) {
-            self.shared.nats.delete(seq).await?;
-            self.backlog.deleted(seq);
+        let nats = &self.shared.nats;
+        let mut due = self.backlog.leftovers(now(), self.shared.delete_after);
+        while let Some((first, _)) = due.first_key_value() {
+            let (there, pending) = nats.queued(self.job, *first, PAGE).await?;
+            let read_to = there.last().filter(|_| pending > 0);
+            let later = read_to.map_or_else(BTreeMap::new, |last| due.split_off(&(last.seq + 1)));
+            for (seq, left) in std::mem::replace(&mut due, later) {
+                let is_there = there
+                    .iter()
+                    .any(|message| message.seq == seq && left.is(message));
+                if is_there && self.era == self.shared.era() {
+                    nats.delete(seq).await?;
+                }
+                self.backlog.deleted(seq);
+            }
         }
         Ok(())
     }

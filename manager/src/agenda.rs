@@ -99,6 +99,11 @@ impl Agenda {
         self.again.insert(job.clone());
     }
 
+    /// Whether the job, which is busy, is to be looked at once more.
+    pub fn wants_again(&self, job: &JobName) -> bool {
+        self.again.contains(job)
+    }
+
     /// The look at a job is over.
     pub fn done(&mut self, job: &JobName) {
         self.busy.remove(job);

@@ -1,7 +1,7 @@
 //! The backlog: what a manager knows of one job's queue, so that a pick does not read it anew.
 //!
-//! Pure. Messages come in by [`Backlog::admit`], records by [`Backlog::learn`]; [`Backlog::pick`]
-//! says what may run, what is decided without running, and what is left over. Knowing too little
+//! Pure. Messages come in by [`Backlog::admit`], records by [`Backlog::learn`]; [`Backlog::pick`] says
+//! what may run and what is decided without running, [`Backlog::leftovers`] what is left over. Knowing too little
 //! is harmless: the claim's revision and the record's expectation decide.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use air_nats::queue::Queued;
 use air_nats::records::Lasts;
-use air_protocol::lease::{Decision, Target, Verdict};
-use air_protocol::limits::DECISIONS_MAX;
+use air_protocol::lease::Target;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Last, Record, Status, is_live};
-use air_protocol::spec::Spec;
-use air_protocol::task::{Need, When};
+use air_protocol::task::Need;
 use air_protocol::time::Time;
 
-use crate::circle;
+mod pick;
+
+pub use pick::{Context, Pick, Ready};
 
 /// Time between two looks of one manager at the age of a job's records.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
+/// Time after which what is remembered of a queue is read anew: what no wake-up told is found then.
+const ANEW_EVERY: Duration = Duration::from_secs(60);
 
 /// A task of a job.
 pub type TaskRef = (JobName, TaskId);
@@ -30,16 +32,38 @@ pub type TaskRef = (JobName, TaskId);
 pub struct Backlog {
     job: JobName,
     entries: BTreeMap<u64, Entry>,
-    /// Messages that will never be live, and since when that is known.
-    leftovers: BTreeMap<u64, Time>,
+    /// Messages that will never be live.
+    leftovers: BTreeMap<u64, Leftover>,
     /// Messages up to this sequence are known.
     cursor: u64,
     /// Records of the job up to this sequence are known.
     known_to: u64,
     /// Whether the end of the queue was seen.
     whole: bool,
+    /// When the queue was begun to be read.
+    born: Option<Time>,
     /// When records were last looked at for their age.
     expiry: Option<Time>,
+    /// Messages of which it was told that their task waits.
+    told: BTreeSet<u64>,
+    /// Needed tasks of other jobs that were searched for in their queues: when, and whether they were there.
+    searched: HashMap<TaskRef, (Time, bool)>,
+}
+
+/// A message that will never be live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    id: TaskId,
+    attempt: u32,
+    /// Since when that is known.
+    since: Time,
+}
+
+impl Leftover {
+    /// Whether this is the message.
+    pub fn is(&self, message: &Queued) -> bool {
+        self.id == message.id && self.attempt == message.attempt
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -58,58 +82,6 @@ struct Entry {
     /// What is known of tasks of other jobs, and of the own one, that are over or open.
     seen: HashMap<TaskRef, Status>,
     invalid: Option<String>,
-    /// Whether it was told that the task waits.
-    told: bool,
-}
-
-/// What may be done next.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Pick {
-    /// The first task that may run.
-    pub ready: Option<Ready>,
-    /// Tasks whose fate is decided without running them.
-    pub decisions: Vec<Decision>,
-    /// Tasks that wait for others: their message, and what they wait for.
-    pub blocked: Vec<(TaskId, Vec<Need>)>,
-    /// Messages that are left over.
-    pub leftovers: usize,
-    /// Messages up to this sequence were looked at.
-    pub scanned_to: u64,
-}
-
-/// A task that may run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready {
-    /// The attempt.
-    pub target: Target,
-    /// The backend that it asks for.
-    pub backend: Option<String>,
-    /// The image that it asks for.
-    pub image: Option<String>,
-}
-
-/// What a pick needs besides the backlog.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The moment.
-    pub now: Time,
-    /// The job's spec.
-    pub spec: &'a Spec,
-    /// Tasks of all jobs that wait for others, as far as this manager knows.
-    pub waits: &'a circle::Waits,
-}
-
-impl Pick {
-    /// Whether there is any task.
-    pub fn has_live(&self) -> bool {
-        self.ready.is_some() || !self.decisions.is_empty() || !self.blocked.is_empty()
-    }
-}
-
-enum Judgement {
-    Ready,
-    Blocked,
-    Decided(Verdict),
 }
 
 impl Backlog {
@@ -122,18 +94,39 @@ impl Backlog {
             cursor: 0,
             known_to: 0,
             whole: false,
+            born: None,
             expiry: None,
+            told: BTreeSet::new(),
+            searched: HashMap::new(),
         }
     }
 
     /// Another look begins: says from which record on the job's history is to be read. What is known
-    /// stays known, unless records that it would have to learn are purged.
-    pub fn begin(&mut self, accounted: u64, purged_to: u64) -> u64 {
-        if self.is_empty() || self.known_to < purged_to {
-            *self = Self::new(self.job.clone());
-            self.known_to = accounted;
+    /// stays known for [`ANEW_EVERY`], unless records that it would have to learn are purged.
+    pub fn begin(&mut self, accounted: u64, purged_to: u64, now: Time) -> u64 {
+        let is_old = self.born.is_none_or(|born| now.since(born) >= ANEW_EVERY);
+        if self.is_empty() || self.known_to < purged_to || is_old {
+            *self = Self {
+                known_to: accounted,
+                born: Some(now),
+                expiry: self.expiry,
+                told: std::mem::take(&mut self.told),
+                ..Self::new(self.job.clone())
+            };
         }
+        // Who was searched for in vain may have been published since.
+        self.searched.retain(|_, (_, queued)| *queued);
         self.known_to.min(accounted)
+    }
+
+    /// Records of the job up to this sequence are known.
+    pub fn known_to(&self) -> u64 {
+        self.known_to
+    }
+
+    /// Messages that are remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len() + self.leftovers.len()
     }
 
     /// Whether it is time to look for records whose time is over; once a minute.
@@ -162,22 +155,13 @@ impl Backlog {
         self.whole = false;
     }
 
-    /// Whether more of the queue is to be read before a pick: nothing that is known may run.
-    pub fn wants_more(&self, context: Context<'_>) -> bool {
-        let has_ready = || {
-            self.judged(context)
-                .any(|(_, _, judgement)| !matches!(judgement, Judgement::Blocked))
-        };
-        !self.whole && !has_ready()
-    }
-
     /// Messages that are left over, and known to be for `age` at least.
-    pub fn leftovers(&self, now: Time, age: Duration) -> Vec<u64> {
-        let due = |since: &Time| now.since(*since) >= age;
+    pub fn leftovers(&self, now: Time, age: Duration) -> BTreeMap<u64, Leftover> {
+        let due = |left: &Leftover| now.since(left.since) >= age;
         self.leftovers
             .iter()
-            .take_while(|(_, since)| due(since))
-            .map(|(seq, _)| *seq)
+            .take_while(|(_, left)| due(left))
+            .map(|(seq, left)| (*seq, left.clone()))
             .collect()
     }
 
@@ -226,8 +210,9 @@ impl Backlog {
             let last = lasts.records.get(&(self.job.clone(), message.id.clone()));
             let last = last.map(|(seq, record)| record.last(*seq));
             if !is_live(message.attempt, last) {
-                if is_surely_over(&message, last, lasts.up_to) {
-                    self.leftovers.insert(message.seq, now);
+                // A reply that has not seen the message may not have seen its latest record.
+                if lasts.up_to.is_some_and(|up_to| up_to >= message.seq) {
+                    self.leave(message.seq, message.id, message.attempt, now);
                 }
                 continue;
             }
@@ -235,6 +220,11 @@ impl Backlog {
         }
         self.whole = pending == 0;
         self.learn_lasts(lasts);
+    }
+
+    fn leave(&mut self, seq: u64, id: TaskId, attempt: u32, since: Time) {
+        let leftover = Leftover { id, attempt, since };
+        self.leftovers.entry(seq).or_insert(leftover);
     }
 
     /// Takes in last records of needed tasks.
@@ -273,14 +263,15 @@ impl Backlog {
             }
         }
         for at in over {
-            self.entries.remove(&at);
-            self.leftovers.insert(at, now);
+            if let Some(entry) = self.entries.remove(&at) {
+                self.leave(at, entry.id, entry.attempt, now);
+            }
         }
         if let Some(consumed) = record.seq
             && consumed <= self.cursor
             && !self.entries.contains_key(&consumed)
         {
-            self.leftovers.insert(consumed, now);
+            self.leave(consumed, record.task.clone(), record.attempt, now);
         }
     }
 
@@ -305,116 +296,26 @@ impl Backlog {
 
     /// Tasks that wait, and of which this was not told before: attempt and needs.
     pub fn newly_blocked(&mut self) -> Vec<(TaskId, u32, String)> {
-        let waiting = self
-            .entries
-            .values_mut()
-            .filter(|entry| !entry.needs.is_empty() && !entry.told);
-        waiting
-            .map(|entry| {
-                entry.told = true;
+        let entries = &self.entries;
+        self.told
+            .retain(|seq| entries.contains_key(seq) || *seq > self.cursor);
+        let mut newly = Vec::new();
+        for (seq, entry) in entries.iter().filter(|(_, entry)| !entry.needs.is_empty()) {
+            if self.told.insert(*seq) {
                 let needs: Vec<_> = entry.needs.iter().map(Need::to_string).collect();
-                (entry.id.clone(), entry.attempt, needs.join(", "))
-            })
-            .collect()
+                newly.push((entry.id.clone(), entry.attempt, needs.join(", ")));
+            }
+        }
+        newly
     }
 
-    /// Says what may be done next.
-    pub fn pick(&self, context: Context<'_>) -> Pick {
-        let mut pick = Pick {
-            leftovers: self.leftovers.len(),
-            scanned_to: self.cursor,
-            ..Pick::default()
+    /// The queues of other jobs were searched for tasks; `queued` are those that were there.
+    pub fn searched(&mut self, tasks: Vec<TaskRef>, queued: &BTreeSet<TaskRef>, now: Time) {
+        let found = |task: TaskRef| {
+            let is_queued = queued.contains(&task);
+            (task, (now, is_queued))
         };
-        for (seq, entry, judgement) in self.judged(context) {
-            match judgement {
-                Judgement::Decided(verdict) if pick.decisions.len() < DECISIONS_MAX => {
-                    pick.decisions.push(Decision {
-                        target: entry.target(seq),
-                        verdict,
-                    });
-                }
-                Judgement::Decided(_) => break,
-                Judgement::Ready => {
-                    let backend = entry
-                        .backend
-                        .clone()
-                        .or_else(|| context.spec.backend.clone());
-                    let image = entry.image.clone().or_else(|| context.spec.image.clone());
-                    pick.ready = Some(Ready {
-                        target: entry.target(seq),
-                        backend,
-                        image,
-                    });
-                    break;
-                }
-                Judgement::Blocked => pick.blocked.push((entry.id.clone(), entry.needs.clone())),
-            }
-        }
-        pick
-    }
-
-    fn judged<'a>(
-        &'a self,
-        context: Context<'a>,
-    ) -> impl Iterator<Item = (u64, &'a Entry, Judgement)> + 'a {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| is_live(entry.attempt, entry.last))
-            .map(move |(seq, entry)| (*seq, entry, self.judge(entry, context)))
-    }
-
-    fn judge(&self, entry: &Entry, context: Context<'_>) -> Judgement {
-        if let Some(reason) = &entry.invalid {
-            return Judgement::Decided(Verdict::Fail {
-                reason: reason.clone(),
-            });
-        }
-        for need in &entry.needs {
-            let task = self.task_of(need);
-            let status = entry.seen.get(&task);
-            if let Some(status) = status
-                && status.meets(need.when) == Some(false)
-            {
-                let reason = format!(
-                    "needs {need} {}, which is {}",
-                    when(need.when),
-                    status.as_str()
-                );
-                return Judgement::Decided(Verdict::Skip { reason });
-            }
-            if status.is_none() && self.is_overdue(entry, need, context) {
-                let reason =
-                    format!("needs {need}, which nobody published within the job's needs_timeout");
-                return Judgement::Decided(Verdict::Skip { reason });
-            }
-        }
-        if !entry.needs.is_empty() {
-            let start = (self.job.clone(), entry.id.clone());
-            return match context.waits.circle(&start) {
-                Some(circle) => Judgement::Decided(Verdict::Fail {
-                    reason: format!(
-                        "waits for itself: {}; take one of these needs out",
-                        circle::text(&circle, &self.job)
-                    ),
-                }),
-                None => Judgement::Blocked,
-            };
-        }
-        match entry.not_before {
-            Some(until) if until > context.now => Judgement::Decided(Verdict::Move { until }),
-            _ => Judgement::Ready,
-        }
-    }
-
-    fn is_overdue(&self, entry: &Entry, need: &Need, context: Context<'_>) -> bool {
-        let Some(timeout) = context.spec.needs_timeout else {
-            return false;
-        };
-        let own = need.job.as_ref().is_none_or(|job| *job == self.job);
-        // It may stand in the part of the queue that is not read yet.
-        let is_here = || self.entries.values().any(|other| other.id == need.task);
-        let queued = own && (!self.whole || is_here());
-        !queued && context.now.since(entry.queued) >= timeout.0.max(Duration::from_millis(1))
+        self.searched.extend(tasks.into_iter().map(found));
     }
 }
 
@@ -432,7 +333,6 @@ impl Entry {
             wants: Vec::new(),
             seen: HashMap::new(),
             invalid: None,
-            told: false,
         };
         match message.task {
             Err(invalid) => entry.invalid = Some(invalid.reason),
@@ -466,21 +366,6 @@ impl Entry {
             seen.get(&task).and_then(|status| status.meets(need.when)) != Some(true)
         });
     }
-}
-
-fn when(when: When) -> &'static str {
-    match when {
-        When::Succeeded => "to succeed",
-        When::Failed => "to fail",
-        When::Done => "to be done",
-    }
-}
-
-/// Whether a message that is not live never will be: a record of its attempt exists, or the reply has
-/// seen the message itself, and so every record before it.
-fn is_surely_over(message: &Queued, last: Option<Last>, up_to: Option<u64>) -> bool {
-    let recorded = last.is_some_and(|last| last.attempt >= message.attempt);
-    recorded || up_to.is_some_and(|up_to| up_to >= message.seq)
 }
 
 #[cfg(test)]

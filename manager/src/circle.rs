@@ -1,8 +1,12 @@
 //! Circles: tasks that wait for one another, and so would wait for ever.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use air_protocol::names::{JobName, TaskId};
+
+/// Tasks that are named of a circle.
+const NAMED_MAX: usize = 10;
 
 type TaskRef = (JobName, TaskId);
 
@@ -10,8 +14,18 @@ type TaskRef = (JobName, TaskId);
 #[derive(Debug, Clone, Default)]
 pub struct Waits {
     edges: HashMap<TaskRef, Vec<TaskRef>>,
-    by_job: HashMap<JobName, Vec<TaskId>>,
+    by_job: HashMap<JobName, Waiting>,
     wanted: HashMap<JobName, BTreeSet<TaskRef>>,
+    /// The tasks on circles, and perhaps some between circles; nearly always none.
+    knots: OnceCell<HashSet<TaskRef>>,
+}
+
+/// What waits in one job.
+#[derive(Debug, Clone)]
+struct Waiting {
+    tasks: Vec<TaskId>,
+    /// Other jobs that its tasks wait for.
+    others: BTreeSet<JobName>,
 }
 
 impl Waits {
@@ -21,16 +35,37 @@ impl Waits {
         job: &JobName,
         waiting: impl Iterator<Item = (TaskRef, Vec<TaskRef>)>,
     ) {
-        for task in self.by_job.remove(job).unwrap_or_default() {
-            self.edges.remove(&(job.clone(), task));
+        if self.knots.get().is_some_and(|knots| !knots.is_empty()) {
+            self.knots.take();
         }
-        let mut tasks = Vec::new();
+        let before = self
+            .by_job
+            .remove(job)
+            .map_or(Vec::new(), |waiting| waiting.tasks);
+        let before: HashMap<_, _> = before
+            .into_iter()
+            .filter_map(|task| self.edges.remove_entry(&(job.clone(), task)))
+            .collect();
+        let mut now = Waiting {
+            tasks: Vec::new(),
+            others: BTreeSet::new(),
+        };
         for (task, needs) in waiting {
-            tasks.push(task.1.clone());
+            // A wait that ends makes no circle: only a new one may.
+            let known = before.get(&task);
+            if !known.is_some_and(|known| needs.iter().all(|need| known.contains(need))) {
+                self.knots.take();
+            }
+            let others = needs
+                .iter()
+                .map(|need| &need.0)
+                .filter(|other| *other != job);
+            now.others.extend(others.cloned());
+            now.tasks.push(task.1.clone());
             self.edges.insert(task, needs);
         }
-        if !tasks.is_empty() {
-            self.by_job.insert(job.clone(), tasks);
+        if !now.tasks.is_empty() {
+            self.by_job.insert(job.clone(), now);
         }
     }
 
@@ -46,12 +81,11 @@ impl Waits {
 
     /// The jobs of which a task waits for a task of `job`.
     pub fn waiters(&self, job: &JobName) -> BTreeSet<JobName> {
-        let waits = |needs: &Vec<TaskRef>| needs.iter().any(|need| need.0 == *job);
-        let others = self
-            .edges
+        let waits = self
+            .by_job
             .iter()
-            .filter(|(task, needs)| task.0 != *job && waits(needs));
-        others.map(|(task, _)| task.0.clone()).collect()
+            .filter(|(_, waiting)| waiting.others.contains(job));
+        waits.map(|(waiter, _)| waiter.clone()).collect()
     }
 
     /// Whether a queued task needs the record of this one.
@@ -61,6 +95,9 @@ impl Waits {
 
     /// The circle on which `start` lies, if it lies on one.
     pub fn circle(&self, start: &TaskRef) -> Option<Vec<TaskRef>> {
+        if !self.knots.get_or_init(|| self.knots()).contains(start) {
+            return None;
+        }
         let mut seen = BTreeSet::new();
         let mut path = vec![(start, 0)];
         while let Some((task, next)) = path.last().copied() {
@@ -84,7 +121,29 @@ impl Waits {
     }
 }
 
-/// A circle as people write it: `a → b → a`, with the job's name where it is another job's task.
+impl Waits {
+    /// Whoever leads to nobody who waits is on no circle, and whoever nobody leads to is not either.
+    fn knots(&self) -> HashSet<TaskRef> {
+        let onward = self.edges.iter();
+        let onward = onward
+            .map(|(from, to)| (from, to.iter().collect()))
+            .collect();
+        let left = peeled(&onward);
+        let mut back: HashMap<&TaskRef, Vec<&TaskRef>> =
+            left.iter().map(|task| (*task, Vec::new())).collect();
+        for from in &left {
+            for to in &onward[from] {
+                if let Some(back) = back.get_mut(to) {
+                    back.push(from);
+                }
+            }
+        }
+        peeled(&back).into_iter().cloned().collect()
+    }
+}
+
+/// A circle as people write it: `a → b → a`, with the job's name where it is another job's task, and
+/// shortened where it is long.
 pub fn text(circle: &[TaskRef], job: &JobName) -> String {
     let name = |task: &TaskRef| {
         if task.0 == *job {
@@ -93,8 +152,40 @@ pub fn text(circle: &[TaskRef], job: &JobName) -> String {
             format!("{}/{}", task.0, task.1)
         }
     };
-    let names: Vec<_> = circle.iter().chain(circle.first()).map(name).collect();
+    let mut names: Vec<_> = circle.iter().take(NAMED_MAX).map(name).collect();
+    let more = circle.len() - names.len();
+    if more > 0 {
+        names.push(format!("({more} more)"));
+    }
+    names.extend(circle.first().map(name));
     names.join(" → ")
+}
+
+/// What is left of `nodes` when all that lead nowhere within what is left are taken away, again and again.
+fn peeled<'a>(edges: &HashMap<&'a TaskRef, Vec<&'a TaskRef>>) -> HashSet<&'a TaskRef> {
+    let mut onward: HashMap<&TaskRef, usize> = HashMap::with_capacity(edges.len());
+    let mut back: HashMap<&TaskRef, Vec<&TaskRef>> = HashMap::new();
+    for (from, to) in edges {
+        let within = to.iter().filter(|to| edges.contains_key(*to));
+        onward.insert(from, within.clone().count());
+        for to in within {
+            back.entry(to).or_default().push(from);
+        }
+    }
+    let ends = onward.iter().filter(|(_, count)| **count == 0);
+    let mut ends: Vec<&TaskRef> = ends.map(|(task, _)| *task).collect();
+    while let Some(end) = ends.pop() {
+        onward.remove(end);
+        for from in back.get(end).into_iter().flatten() {
+            if let Some(count) = onward.get_mut(from) {
+                *count -= 1;
+                if *count == 0 {
+                    ends.push(from);
+                }
+            }
+        }
+    }
+    onward.into_keys().collect()
 }
 
 #[cfg(test)]

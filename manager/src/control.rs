@@ -11,7 +11,7 @@ use air_protocol::job::JobStatus;
 use air_protocol::names::JobName;
 use air_protocol::time::Time;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::advance::{Failed, Outcome, advance};
@@ -27,8 +27,11 @@ use crate::{OnStop, Options};
 
 mod hear;
 mod poll;
+mod remembered;
 mod start;
 
+use poll::Told;
+use remembered::Remembered;
 pub(crate) use start::run;
 
 /// Looks that need no place for a runner and may happen at once.
@@ -44,11 +47,23 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What a task of the loop brings back.
 enum Done {
-    Look(JobName, Box<Backlog>, Result<Outcome, Failed>),
-    Recovery(JobName),
+    Look(Box<Backlog>, Result<Outcome, Failed>),
+    Recovery,
     Poll(Result<poll::Sight, air_nats::Error>),
     Live(HashSet<Uuid>),
     Nothing,
+}
+
+/// What a task of the loop is about: known also when it breaks.
+enum UnderWay {
+    Look {
+        job: JobName,
+        /// Whether it may take a place for a runner.
+        claims: bool,
+        era: u64,
+    },
+    Recovery(JobName),
+    Other,
 }
 
 /// What the watch says of a job that somebody works on, or may.
@@ -63,6 +78,8 @@ struct Quiet {
     accounted: u64,
     /// When its key was last written.
     updated: Time,
+    /// Whether its records have a time to live: those of a failed job are kept until somebody mends it.
+    expires: bool,
 }
 
 struct Control {
@@ -74,15 +91,21 @@ struct Control {
     known: HashMap<JobName, Known>,
     /// Jobs whose key is final.
     quiet: HashMap<JobName, Quiet>,
-    backlogs: HashMap<JobName, Box<Backlog>>,
+    backlogs: Remembered,
     recovering: HashSet<JobName>,
     /// Jobs that a wake-up named and that were not looked at since.
     woken: HashSet<JobName>,
     tasks: JoinSet<Done>,
+    under_way: HashMap<Id, UnderWay>,
+    /// Looks under way, and those of them that may take a place for a runner.
     looks: usize,
-    revision: u64,
-    /// The revision of the last poll, at which the watch must be by the next one.
-    polled: u64,
+    claiming: usize,
+    /// The era of all that is remembered here.
+    era: u64,
+    jobs_told: Told,
+    specs_told: Told,
+    /// The last sequence of the stream of tasks, as far as polls have seen.
+    stream_seen: u64,
     /// Where the walk over quiet jobs goes on.
     walk: usize,
     remake: watch::Sender<u64>,
@@ -115,14 +138,17 @@ impl Control {
                     }
                 }
                 Some(exit) = exits.recv() => self.on_exit(exit),
-                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
-                    Ok(done) => self.on_done(done),
-                    Err(error) => tracing::error!(%error, "a task of the manager broke: a bug"),
+                Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match done {
+                    Ok((id, done)) => self.on_done(id, done),
+                    Err(error) => self.on_broken(&error),
                 },
                 _ = tick.tick() => self.on_tick(),
                 _ = poll.tick() => self.start_poll(),
                 Ok(()) = link.changed() => {
                     let up = link.borrow_and_update().up;
+                    if self.era != self.shared.era() {
+                        self.begin_anew();
+                    }
                     self.leases.link(up, Instant::now());
                 }
             }
@@ -168,7 +194,7 @@ impl Control {
             tracing::debug!(runner = %exit.runner, clean = exit.clean, "a runner ended");
         }
         if !exit.clean {
-            self.tasks.spawn(async move {
+            self.spawn(UnderWay::Other, async move {
                 process::kill(exit.runner).await;
                 Done::Nothing
             });
@@ -184,11 +210,16 @@ impl Control {
             return;
         }
         let shared = self.shared.clone();
-        self.tasks.spawn(async move {
-            if let Err(error) = recover(&shared, &suspect).await {
+        let what = UnderWay::Recovery(suspect.job.clone());
+        self.spawn(what, async move {
+            let recovered = async {
+                shared.learn_spec(&suspect.job, false).await?;
+                recover(&shared, &suspect).await
+            };
+            if let Err(error) = recovered.await {
                 tracing::warn!(job = %suspect.job, %error, "could not recover; trying again");
             }
-            Done::Recovery(suspect.job)
+            Done::Recovery
         });
     }
 
@@ -212,7 +243,7 @@ impl Control {
         if runners.is_empty() {
             return;
         }
-        self.tasks.spawn(async move {
+        self.spawn(UnderWay::Other, async move {
             // What cannot be looked at proves nobody dead.
             let Ok(live) = process::live_runners().await else {
                 return Done::Live(HashSet::new());
@@ -224,13 +255,22 @@ impl Control {
         });
     }
 
-    fn on_done(&mut self, done: Done) {
-        match done {
-            Done::Look(job, backlog, outcome) => self.on_looked(&job, backlog, outcome),
-            Done::Recovery(job) => {
-                self.recovering.remove(&job);
+    fn spawn(&mut self, what: UnderWay, task: impl Future<Output = Done> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.under_way.insert(id, what);
+    }
+
+    fn on_done(&mut self, id: Id, done: Done) {
+        let what = self.under_way.remove(&id).unwrap_or(UnderWay::Other);
+        match (done, what) {
+            (Done::Look(backlog, outcome), UnderWay::Look { job, claims, era }) => {
+                self.ended(claims);
+                let backlog = (era == self.era).then_some(backlog);
+                self.on_looked(&job, backlog, outcome);
+                self.agenda.done(&job);
             }
-            Done::Live(gone) => {
+            (Done::Recovery, UnderWay::Recovery(job)) => drop(self.recovering.remove(&job)),
+            (Done::Live(gone), _) => {
                 for runner in gone {
                     if let Some(suspect) = self.leases.of_runner(runner) {
                         self.start_recovery(Suspect {
@@ -240,21 +280,39 @@ impl Control {
                     }
                 }
             }
-            Done::Nothing => {}
-            Done::Poll(Ok(sight)) => self.on_poll(sight),
-            Done::Poll(Err(error)) => tracing::warn!(%error, "could not poll"),
+            (Done::Poll(Ok(sight)), _) => self.on_poll(sight),
+            (Done::Poll(Err(error)), _) => tracing::warn!(%error, "could not poll"),
+            (Done::Look(..) | Done::Recovery | Done::Nothing, _) => {}
         }
+    }
+
+    /// A task of the loop panicked: what it was about is tried again.
+    fn on_broken(&mut self, error: &JoinError) {
+        tracing::error!(%error, "a task of the manager broke: a bug");
+        match self.under_way.remove(&error.id()) {
+            Some(UnderWay::Look { job, claims, .. }) => {
+                self.ended(claims);
+                self.agenda.done(&job);
+                self.agenda.at(&job, Instant::now() + AGAIN_AFTER);
+            }
+            Some(UnderWay::Recovery(job)) => drop(self.recovering.remove(&job)),
+            Some(UnderWay::Other) | None => {}
+        }
+    }
+
+    fn ended(&mut self, claims: bool) {
+        self.looks -= 1;
+        self.claiming -= usize::from(claims);
     }
 
     fn on_looked(
         &mut self,
         job: &JobName,
-        backlog: Box<Backlog>,
+        backlog: Option<Box<Backlog>>,
         outcome: Result<Outcome, Failed>,
     ) {
-        self.looks -= 1;
         let now = Instant::now();
-        let mut keep = !backlog.is_empty();
+        let mut keep = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
         match outcome {
             Ok(Outcome::Started) => keep = true,
             Ok(Outcome::Full) => {
@@ -266,24 +324,32 @@ impl Control {
                 let wait = until.since(crate::shared::now()) + Duration::from_millis(1);
                 self.agenda.at(job, now + wait);
             }
-            Ok(Outcome::Gone) => drop(self.known.remove(job)),
+            Ok(Outcome::Gone) => {
+                keep = false;
+                self.known.remove(job);
+                self.quiet.remove(job);
+                self.leases.observe(job, 0, None, now);
+            }
             Ok(Outcome::Rest(_)) => {}
             Err(error) => {
                 tracing::warn!(%job, %error, "could not look at the job; trying again");
                 self.agenda.at(job, now + AGAIN_AFTER);
             }
         }
-        if keep {
-            self.backlogs.insert(job.clone(), backlog);
-        }
         self.woken.remove(job);
-        self.agenda.done(job);
+        if let Some(mut backlog) = backlog.filter(|_| keep) {
+            if self.agenda.wants_again(job) {
+                // What was told during the look came when the backlog was out of reach.
+                backlog.expect_more();
+            }
+            self.backlogs.put(job, backlog);
+        }
     }
 
     /// Another manager may have the backend: the wake-up that came here is passed on to all, once.
     fn pass_on(&mut self, job: &JobName) {
         let (shared, job) = (self.shared.clone(), job.clone());
-        self.tasks.spawn(async move {
+        self.spawn(UnderWay::Other, async move {
             shared.nats.signal(&job).await;
             Done::Nothing
         });
@@ -293,39 +359,47 @@ impl Control {
     fn start_looks(&mut self) {
         loop {
             let places = self.shared.places.available_permits();
-            let room = places > self.looks;
+            let room = places > self.claiming;
             if self.looks >= LOOKS_MAX.max(self.options.runners_max) {
                 break;
             }
             let Some(job) = self.agenda.pop(room) else {
                 break;
             };
-            let key = self.known.get(&job).map(|known| known.key.clone());
-            let waits = |key: &Key| {
-                key.state()
-                    .is_some_and(|state| state.status == JobStatus::Waiting)
-            };
-            let key = key.filter(waits);
-            let mut backlog = self
-                .backlogs
-                .remove(&job)
-                .unwrap_or_else(|| Box::new(Backlog::new(job.clone())));
-            let shared = self.shared.clone();
-            self.looks += 1;
-            self.tasks.spawn(async move {
-                let outcome = advance(&shared, &job, key, &mut backlog).await;
-                Done::Look(job, backlog, outcome)
-            });
+            self.start_look(job, room);
         }
         let free = self
             .shared
             .places
             .available_permits()
-            .saturating_sub(self.looks + self.agenda.len());
+            .saturating_sub(self.claiming + self.agenda.len());
         self.room
             .send_if_modified(|room| std::mem::replace(room, free) != free);
         let runners = self.shared.backend.running();
         self.beat
             .send_if_modified(|beat| std::mem::replace(&mut beat.runners, runners) != runners);
+    }
+
+    fn start_look(&mut self, job: JobName, room: bool) {
+        let key = self.known.get(&job).map(|known| known.key.clone());
+        let status = key.as_ref().and_then(Key::state).map(|state| &state.status);
+        // Emptying and removing a job takes long, and no place for a runner.
+        let empties = matches!(status, Some(JobStatus::Cancelling | JobStatus::Removing));
+        let claims = room && !empties;
+        let waits = matches!(status, Some(JobStatus::Waiting));
+        let key = key.filter(|_| waits);
+        let mut backlog = self.backlogs.take(&job);
+        self.looks += 1;
+        self.claiming += usize::from(claims);
+        let (shared, era) = (self.shared.clone(), self.era);
+        let what = UnderWay::Look {
+            job: job.clone(),
+            claims,
+            era,
+        };
+        self.spawn(what, async move {
+            let outcome = advance(&shared, era, &job, key, &mut backlog).await;
+            Done::Look(backlog, outcome)
+        });
     }
 }

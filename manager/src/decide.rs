@@ -62,8 +62,8 @@ pub struct Folded {
 pub struct Pending {
     /// Schedules.
     pub schedules: u64,
-    /// Messages in the queue.
-    pub messages: u64,
+    /// The last message in the queue.
+    pub last_queued: u64,
     /// The last sequence of the stream when the queue was counted.
     pub last_seq: u64,
 }
@@ -282,7 +282,7 @@ fn nothing_live(
     let Some(pending) = view.pending else {
         return Ok(Step::Count);
     };
-    if pending.schedules > 0 || pending.messages > pick.leftovers as u64 {
+    if pending.schedules > 0 || pending.last_queued > pick.scanned_to {
         return Ok(rest(Rest::Blocked));
     }
     if pending.last_seq < state.last_record {

@@ -18,6 +18,8 @@ pub(crate) enum News {
     Job(Entry),
     /// A job's spec.
     Spec(Entry),
+    /// All specs that there were were told.
+    SpecsAreCurrent,
     /// A manager lives.
     Manager(Heartbeat),
     /// A new task of a job; the text need not be a name.
@@ -128,7 +130,14 @@ async fn follow(nats: &Nats, ear: &Ear, mut remake: watch::Receiver<u64>, jobs: 
         Err(error) => return error.into(),
     };
     remake.mark_unchanged();
+    let mut is_current = jobs;
     loop {
+        if !is_current && watch.is_current() {
+            is_current = true;
+            if let Err(unheard) = ear.tell(News::SpecsAreCurrent).await {
+                return unheard.into();
+            }
+        }
         let entry = tokio::select! {
             entry = watch.next() => entry,
             changed = remake.changed() => match changed {

@@ -21,7 +21,7 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     }
     let nats = &shared.nats;
     let names = nats.names();
-    let (_, spec) = nats.spec(job).await?;
+    let spec = nats.spec_entry(job).await?;
     let end = nats.stream_end(&names.stream()).await?;
     let logs_end = nats.stream_end(&names.logs_stream()).await?;
     if nats.job(job).await?.revision() != *revision {
@@ -34,7 +34,9 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     nats.purge(&names.logs_stream(), &names.job_logs(job), Some(logs_end))
         .await?;
     delete_blobs(shared, job, end).await?;
-    nats.erase_spec(job, spec).await?;
+    if let Some(spec) = spec.filter(|spec| spec.value.is_some()) {
+        nats.delete_spec(job, spec.revision).await?;
+    }
     nats.purge(&stream, &names.job_results(job), Some(end))
         .await?;
     nats.erase_job(job, *revision).await?;

@@ -8,7 +8,7 @@ use air_protocol::fate::{Outcome, Tally, fate};
 use air_protocol::job::{Event, JobState};
 use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
 use air_protocol::names::{JobName, TaskId};
-use air_protocol::record::{Record, Status};
+use air_protocol::record::{Record, Status, error_text};
 use air_protocol::task::Work;
 use uuid::Uuid;
 
@@ -123,7 +123,7 @@ impl Base {
         target: &Target,
     ) -> Result<Option<Self>, Failed> {
         let (message, last) = tokio::try_join!(
-            shared.nats.queued_at(target.seq),
+            shared.nats.queued_at(job, target.seq),
             shared.nats.last_record(job, &target.task)
         )?;
         let (seq, before) = match last {
@@ -263,7 +263,8 @@ pub(crate) async fn store(
             commit.with.clear();
             commit.record.status = Status::Failed;
             commit.record.retry_at = None;
-            commit.record.error = Some(format!("the server does not take the record: {text}"));
+            let reason = format!("the server does not take the record: {text}");
+            commit.record.error = Some(error_text(&reason));
             match shared.nats.commit(&commit).await? {
                 Committed::At(seq) => seq,
                 Committed::Over | Committed::Refused(_) => {

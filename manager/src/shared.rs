@@ -1,6 +1,7 @@
 //! What all looks at jobs share: the connection, the backend, and what is known of other jobs.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,14 @@ use crate::backend::process::Process;
 use crate::circle::Waits;
 use crate::decide::Me;
 
+/// What was heard of specs.
+#[derive(Debug, Default)]
+struct Specs {
+    /// The spec of each job, or what is wrong with it, and its revision.
+    of: HashMap<JobName, (u64, Result<Spec, String>)>,
+    is_current: bool,
+}
+
 /// What all looks at jobs share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -25,7 +34,9 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Semaphore>,
     /// Age at which a left-over message may be deleted: the server has synced its record by then.
     pub(crate) delete_after: Duration,
-    specs: Mutex<HashMap<JobName, Result<Spec, String>>>,
+    /// How often the server was found to have lost what was seen of it.
+    rollbacks: AtomicU64,
+    specs: Mutex<Specs>,
     waits: Mutex<Waits>,
 }
 
@@ -43,27 +54,66 @@ impl Shared {
             backend,
             places: Arc::new(Semaphore::new(places)),
             delete_after,
+            rollbacks: AtomicU64::new(0),
             specs: Mutex::default(),
             waits: Mutex::default(),
         }
     }
 
-    /// The spec of a job, as last heard of.
-    pub(crate) fn spec(&self, job: &JobName) -> Result<Spec, String> {
-        let specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner);
-        specs
-            .get(job)
-            .cloned()
-            .unwrap_or_else(|| Ok(Spec::default()))
+    /// Counts the times after which the server may have lost what was seen of it: sequences and
+    /// revisions of another era may belong to other messages.
+    pub(crate) fn era(&self) -> u64 {
+        self.nats.link().borrow().losses + self.rollbacks.load(Ordering::Relaxed)
     }
 
-    /// The spec of a job has changed; none when it is gone.
-    pub(crate) fn set_spec(&self, job: &JobName, spec: Option<Result<Spec, String>>) {
-        let mut specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner);
-        match spec {
-            Some(spec) => drop(specs.insert(job.clone(), spec)),
-            None => drop(specs.remove(job)),
+    /// The server was found to have an older state.
+    pub(crate) fn went_back(&self) {
+        self.rollbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The spec of a job, as last heard of.
+    pub(crate) fn spec(&self, job: &JobName) -> Result<Spec, String> {
+        let specs = self.specs();
+        let heard = specs.of.get(job).map(|(_, spec)| spec.clone());
+        heard.unwrap_or_else(|| Ok(Spec::default()))
+    }
+
+    /// A job's spec was seen at a revision.
+    pub(crate) fn set_spec(&self, job: &JobName, revision: u64, spec: Result<Spec, String>) {
+        let mut specs = self.specs();
+        if specs.of.get(job).is_some_and(|(seen, _)| *seen > revision) {
+            return;
         }
+        if spec == Ok(Spec::default()) {
+            specs.of.remove(job);
+        } else {
+            specs.of.insert(job.clone(), (revision, spec));
+        }
+    }
+
+    /// The watch has told all specs that there were when it began.
+    pub(crate) fn specs_are_current(&self) {
+        self.specs().is_current = true;
+    }
+
+    /// Forgets what was heard of other jobs and of specs: the server may have lost it.
+    pub(crate) fn forget(&self) {
+        *self.specs() = Specs::default();
+        *self.waits() = Waits::default();
+    }
+
+    /// Reads a job's spec where the watch may not have told it: of a job that is `new`, whose spec was
+    /// written just before its first task, and of any job until the watch has told all that there are.
+    pub(crate) async fn learn_spec(&self, job: &JobName, new: bool) -> Result<(), air_nats::Error> {
+        if new || !self.specs().is_current {
+            let (spec, revision) = self.nats.spec(job).await?;
+            self.set_spec(job, revision, spec);
+        }
+        Ok(())
+    }
+
+    fn specs(&self) -> MutexGuard<'_, Specs> {
+        self.specs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {

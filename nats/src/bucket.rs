@@ -22,6 +22,15 @@ pub struct Entry {
     pub time: Time,
 }
 
+/// How far a bucket has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct End {
+    /// The last revision that was ever written.
+    pub written: u64,
+    /// The last revision that is still there: one that was erased is told to no watch.
+    pub newest: u64,
+}
+
 /// What a compare-and-swap came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swap {
@@ -112,10 +121,16 @@ impl Nats {
             .await
     }
 
-    /// The last sequence of a bucket's stream.
-    pub(crate) async fn bucket_revision(&self, bucket: &str) -> Result<u64, Error> {
+    /// How far a bucket has come, from its leader.
+    pub(crate) async fn bucket_end(&self, bucket: &str) -> Result<End, Error> {
         let info = self.stream_info(&stream(bucket), None).await?;
-        Ok(info.state.last_seq)
+        let newest = self
+            .get_last_leader(&stream(bucket), &subject(bucket, ">"))
+            .await?;
+        Ok(End {
+            written: info.state.last_seq,
+            newest: newest.map_or(0, |stored| stored.seq),
+        })
     }
 
     /// Every key as it is, and from then on as it changes.
@@ -125,6 +140,7 @@ impl Nats {
 
     /// The keys that match as they are, and from then on as they change.
     pub(crate) async fn watch_keys(&self, bucket: &str, keys: &str) -> Result<Watch, Error> {
+        let is_empty = self.stream_messages(&stream(bucket)).await? == 0;
         let store = self
             .context
             .get_key_value(bucket)
@@ -134,16 +150,25 @@ impl Nats {
             .watch_with_history(keys)
             .await
             .map_err(Error::closed)?;
-        Ok(Watch { inner })
+        Ok(Watch {
+            inner,
+            is_current: is_empty,
+        })
     }
 }
 
 /// The changes of a bucket. It may hang after a restart of the server: whoever watches also polls.
 pub struct Watch {
     inner: async_nats::jetstream::kv::Watch,
+    is_current: bool,
 }
 
 impl Watch {
+    /// Whether it has told all that was there when it began.
+    pub fn is_current(&self) -> bool {
+        self.is_current
+    }
+
     /// The next change.
     ///
     /// # Errors
@@ -155,6 +180,7 @@ impl Watch {
             .await
             .ok_or_else(|| Error::closed("the watch ended"))?;
         let entry = entry.map_err(Error::closed)?;
+        self.is_current |= entry.seen_current;
         let millis = u64::try_from(entry.created.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         Ok(Entry {
             value: (entry.operation == Operation::Put).then_some(entry.value),

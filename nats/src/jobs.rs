@@ -5,7 +5,7 @@ use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 use air_protocol::spec::Wire;
 
-use crate::bucket::{Entry, Watch};
+use crate::bucket::{End, Entry, Watch};
 use crate::{Error, Nats};
 
 pub use crate::bucket::Swap;
@@ -89,12 +89,12 @@ impl Nats {
             .await
     }
 
-    /// The last revision of the bucket, with which a watch can be checked.
+    /// How far the bucket has come, with which a watch can be checked.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn jobs_revision(&self) -> Result<u64, Error> {
-        self.bucket_revision(&self.names.jobs_bucket()).await
+    pub async fn jobs_end(&self) -> Result<End, Error> {
+        self.bucket_end(&self.names.jobs_bucket()).await
     }
 
     /// All jobs as they are, and from then on as they change.

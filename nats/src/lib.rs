@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use air_protocol::names::Names;
 
-pub use bucket::{Entry, Watch};
+pub use bucket::{End, Entry, Watch};
 pub use connect::{ConnectError, Link, Options};
 pub use request::Error;
 

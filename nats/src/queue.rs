@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use air_protocol::codec::{self, DecodeError};
 use air_protocol::limits::TAIL_BYTES;
 use air_protocol::names::{JobName, TaskId, headers};
+use air_protocol::record::error_text;
 use air_protocol::task::Task;
 use air_protocol::time::Time;
 use async_nats::HeaderMap;
@@ -50,7 +51,7 @@ impl Queued {
     pub fn of_stored(stored: &Stored) -> Self {
         let attempt = stored.attempt();
         let task = codec::decode_task(stored.content_type(), &stored.payload)
-            .map_err(|error: DecodeError| error.to_string())
+            .map_err(|error: DecodeError| error_text(&error.to_string()))
             .and_then(|task| check_id(task, stored.seq, attempt));
         let task = task.map_err(|reason| {
             let head = &stored.payload[..stored.payload.len().min(TAIL_BYTES)];
@@ -90,6 +91,17 @@ fn check_id(task: Task, seq: u64, attempt: u32) -> Result<Task, String> {
 pub struct Depth {
     /// Messages by subject.
     pub messages: HashMap<String, u64>,
+    /// The last sequence of the stream that the reply has seen.
+    pub last_seq: u64,
+}
+
+/// The queues of all jobs.
+#[derive(Debug, Clone, Default)]
+pub struct Queues {
+    /// Messages in the queue of each job that has any.
+    pub jobs: HashMap<JobName, u64>,
+    /// Subjects under which there are messages, and whose names no job can have.
+    pub bad: Vec<String>,
     /// The last sequence of the stream that the reply has seen.
     pub last_seq: u64,
 }
@@ -174,16 +186,18 @@ impl Nats {
         Ok(self.stream_info(stream, None).await?.state.messages)
     }
 
-    /// The message at `seq`, from any replica or else from the leader; none when it is gone.
+    /// The message at `seq` of a job's queue, from any replica or else from the leader; none when it is gone.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn queued_at(&self, seq: u64) -> Result<Option<Queued>, Error> {
+    pub async fn queued_at(&self, job: &JobName, seq: u64) -> Result<Option<Queued>, Error> {
         let stream = self.names.stream();
         let stored = match self.get_seq(&stream, seq).await? {
             Some(stored) => Some(stored),
             None => self.get_seq_leader(&stream, seq).await?,
         };
+        // In a stream that was restored from an older state, a sequence may be another message's.
+        let stored = stored.filter(|stored| stored.subject == self.names.tasks(job));
         Ok(stored.as_ref().map(Queued::of_stored))
     }
 
@@ -301,21 +315,23 @@ impl Nats {
         Ok(info)
     }
 
-    /// Names of the jobs that have a message in their queue; names that are no job's come apart.
+    /// The queues of all jobs.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn queues(&self) -> Result<(HashMap<JobName, u64>, Vec<String>), Error> {
+    pub async fn queues(&self) -> Result<Queues, Error> {
         let depth = self.depth(&self.names.all_tasks()).await?;
-        let mut jobs = HashMap::with_capacity(depth.messages.len());
-        let mut bad = Vec::new();
+        let mut queues = Queues {
+            last_seq: depth.last_seq,
+            ..Queues::default()
+        };
         for (subject, count) in depth.messages {
             match self.names.job_token(&subject).map(str::parse) {
-                Some(Ok(job)) => drop(jobs.insert(job, count)),
-                _ => bad.push(subject),
+                Some(Ok(job)) => drop(queues.jobs.insert(job, count)),
+                _ => queues.bad.push(subject),
             }
         }
-        Ok((jobs, bad))
+        Ok(queues)
     }
 }
 

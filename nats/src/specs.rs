@@ -1,11 +1,17 @@
 //! The specs of jobs, in the bucket `air-specs`: what users want.
 
+use std::time::Duration;
+
 use air_protocol::codec;
 use air_protocol::names::JobName;
 use air_protocol::spec::{Spec, Wire};
 
-use crate::bucket::{Entry, Swap, Watch};
+use crate::bucket::{self, End, Entry, Swap, Watch};
+use crate::publish::Outgoing;
 use crate::{Error, Nats};
+
+/// Time for which the marker of a deleted spec stays: longer than any watch hangs.
+const MARKER_TTL: Duration = Duration::from_secs(3600);
 
 /// What an entry says: a spec (the default where there is none), or why it is none.
 ///
@@ -50,13 +56,26 @@ impl Nats {
         .await
     }
 
-    /// Removes every trace of a job's spec up to a revision.
+    /// Deletes a job's spec if it is at a revision. The marker, which tells every watch, goes by itself.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
-    pub async fn erase_spec(&self, job: &JobName, revision: u64) -> Result<(), Error> {
-        self.erase(&self.names.specs_bucket(), job.as_str(), revision)
-            .await
+    pub async fn delete_spec(&self, job: &JobName, revision: u64) -> Result<(), Error> {
+        let subject = bucket::subject(&self.names.specs_bucket(), job.as_str());
+        let mut marker = Outgoing::new(subject, Wire::Json, Vec::new());
+        marker.headers.insert("KV-Operation", "DEL");
+        let ttl = format!("{}s", MARKER_TTL.as_secs());
+        marker.headers.insert("Nats-TTL", ttl);
+        self.store_expecting(&marker.expecting(revision)).await?;
+        Ok(())
+    }
+
+    /// How far the bucket has come, with which a watch can be checked.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn specs_end(&self) -> Result<End, Error> {
+        self.bucket_end(&self.names.specs_bucket()).await
     }
 
     /// All specs as they are, and from then on as they change.

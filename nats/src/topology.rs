@@ -233,7 +233,11 @@ impl Nats {
                 }),
             ),
             bucket(names.jobs_bucket(), "states of jobs", json!({})),
-            bucket(names.specs_bucket(), "wishes of users", json!({})),
+            bucket(
+                names.specs_bucket(),
+                "wishes of users",
+                json!({ "allow_msg_ttl": true }),
+            ),
             bucket(
                 names.managers_bucket(),
                 "heartbeats of managers",

@@ -144,6 +144,18 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Why, as people read it.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Skip { reason } | Self::Fail { reason } | Self::Unstartable { reason } => {
+                Some(reason)
+            }
+            Self::Move { .. } => None,
+        }
+    }
+}
+
 impl Phase {
     /// The attempt that a runner works on, or worked on; none while a manager settles.
     pub fn target(&self) -> Option<&Target> {

@@ -42,6 +42,10 @@ pub const FAILED_STARTS_MAX: u32 = 5;
 pub const CHILDREN_MAX: usize = 1000;
 /// Decisions that a manager settles under one lease.
 pub const DECISIONS_MAX: usize = 64;
+/// Bytes of reasons after which no further decision is added to a lease.
+pub const DECISIONS_BYTES_MAX: usize = 64 * 1024;
+/// Messages of queues that a manager remembers between two looks, over all jobs; more are read anew.
+pub const REMEMBERED_MAX: usize = 200_000;
 /// Time that a task may run, unless it says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30 * 60);
 /// Time between SIGTERM and SIGKILL.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::VERSION;
+use crate::limits::ERROR_CHARS_MAX;
 use crate::names::{JobName, TaskId};
 use crate::task::{Task, When};
 use crate::time::Time;
@@ -237,6 +238,14 @@ impl Record {
     }
 }
 
+/// A reason as records and leases hold it: not longer than [`ERROR_CHARS_MAX`].
+pub fn error_text(reason: &str) -> String {
+    match reason.char_indices().nth(ERROR_CHARS_MAX) {
+        Some((end, _)) => reason[..end].to_owned(),
+        None => reason.to_owned(),
+    }
+}
+
 /// Whether a message with this `attempt` is live: it is the next attempt of a task that waits for one.
 pub fn is_live(attempt: u32, last: Option<Last>) -> bool {
     match last {
@@ -286,5 +295,11 @@ pub(crate) mod tests {
         for open in [Status::Retrying, Status::Reset, Status::Parked] {
             assert_eq!(open.meets(When::Done), None);
         }
+    }
+
+    #[test]
+    fn an_error_is_cut_at_a_character() {
+        let long = "\u{fc}".repeat(ERROR_CHARS_MAX + 5);
+        assert_eq!(error_text(&long).chars().count(), ERROR_CHARS_MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! What the end of a program means for its task. Reads nothing but the files that the task left.
 
 use air_protocol::fate::Outcome;
-use air_protocol::limits::ERROR_CHARS_MAX;
+use air_protocol::record::error_text;
 use air_protocol::time::Time;
 use serde_json::Value;
 
@@ -50,18 +50,11 @@ impl Report {
     pub(crate) fn instead(self, outcome: Outcome, error: &str) -> Self {
         Self {
             outcome,
-            error: Some(shortened(error)),
+            error: Some(error_text(error)),
             output: None,
             family: Family::default(),
             ..self
         }
-    }
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(ERROR_CHARS_MAX) {
-        Some((end, _)) => text[..end].to_owned(),
-        None => text.to_owned(),
     }
 }
 
@@ -98,7 +91,7 @@ pub(crate) fn judge(
         End::NotStarted(problem) => {
             report.started = None;
             report.outcome = not_started(&problem);
-            report.error = Some(shortened(&chain(&problem)));
+            report.error = Some(error_text(&chain(&problem)));
         }
         End::Stopped(_) => match why {
             Some(Why::Cancelled) => {
@@ -213,11 +206,5 @@ mod tests {
         let report = end_of(End::Signalled(9), None).unwrap();
         assert!(report.error.unwrap().contains("SIGKILL"));
         assert_eq!(report.tail.as_deref(), Some("x"));
-    }
-
-    #[test]
-    fn an_error_is_cut_at_a_character() {
-        let long = "\u{fc}".repeat(ERROR_CHARS_MAX + 5);
-        assert_eq!(shortened(&long).chars().count(), ERROR_CHARS_MAX);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Found {
 pub(crate) async fn look(hold: &Hold) -> Result<Result<Box<Found>, u64>, Error> {
     let target = &hold.target;
     let (queued, last, spec) = tokio::join!(
-        again(async || hold.nats.queued_at(target.seq).await),
+        again(async || hold.nats.queued_at(&hold.job, target.seq).await),
         last_record(hold),
         spec(hold),
     );

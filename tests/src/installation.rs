@@ -63,18 +63,12 @@ impl Installation {
 
     /// The command that starts a manager.
     pub fn manager_command(&self, options: &[&str]) -> Command {
-        let mut command = self.airx(&[
-            "manager",
-            "--poll",
-            "1s",
-            "--sync-interval",
-            "0",
-            "--runner",
-        ]);
-        command
-            .arg(binary("air-runner"))
-            .args(options)
-            .stdout(Stdio::null());
+        let mut command = self.airx(&["manager", "--poll", "1s", "--runner"]);
+        command.arg(binary("air-runner"));
+        if !options.contains(&"--sync-interval") {
+            command.args(["--sync-interval", "0"]);
+        }
+        command.args(options).stdout(Stdio::null());
         if std::env::var_os("AIR_LOG").is_none() {
             command.env("AIR_LOG", "error");
         }

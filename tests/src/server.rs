@@ -104,6 +104,27 @@ impl Server {
         self.launch(&port);
     }
 
+    /// Kills the server, and keeps a copy of what it stored; it starts again by [`Server::restart`], or
+    /// with this copy by [`Server::restart_with`].
+    pub fn kill_and_copy(&mut self) -> TempDir {
+        self.kill();
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(
+            &self.folder.path().join("store"),
+            &copy.path().join("store"),
+        );
+        copy
+    }
+
+    /// Starts the server with what it had stored before.
+    pub fn restart_with(&mut self, copy: &TempDir) {
+        self.kill();
+        let store = self.folder.path().join("store");
+        std::fs::remove_dir_all(&store).unwrap();
+        copy_folder(&copy.path().join("store"), &store);
+        self.restart();
+    }
+
     /// Makes the disk larger, as an administrator would.
     pub fn grow_disk(&self, size: &str) {
         let store = self.folder.path().join("store");
@@ -166,6 +187,11 @@ impl Server {
             ..Options::default()
         }
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.unwrap().success());
 }
 
 /// Mounts a disk on the folder `store`, in a namespace that lives as long as the program.

@@ -8,13 +8,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use air_nats::End;
 use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::topology::Outcome;
 use air_protocol::job::{Change, Event, JobState};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
-use air_protocol::spec::Wire;
+use air_protocol::spec::{Spec, Wire};
 use air_protocol::task::{Task, Work};
 use air_protocol::time::Time;
 use air_tests::{Server, wait_for};
@@ -99,8 +100,51 @@ async fn a_key_is_written_by_who_knows_its_revision() {
         panic!("no state")
     };
     assert_eq!(read, next);
+    let other = "other".parse().unwrap();
+    let Swap::Won(written) = nats.write_job(&other, &state, 0).await.unwrap() else {
+        panic!("lost")
+    };
+    let end = |written, newest| End { written, newest };
+    assert_eq!(nats.jobs_end().await.unwrap(), end(written, written));
+    nats.erase_job(&other, u64::MAX - 1).await.unwrap();
+    assert_eq!(nats.job(&other).await.unwrap(), Key::Absent);
+    let newest = written - 1;
+    assert_eq!(
+        nats.jobs_end().await.unwrap(),
+        end(written, newest),
+        "no watch tells what was erased"
+    );
     nats.erase_job(&job(), u64::MAX - 1).await.unwrap();
-    assert_eq!(nats.job(&job()).await.unwrap(), Key::Absent);
+    assert_eq!(nats.jobs_end().await.unwrap(), end(written, 0));
+}
+
+#[tokio::test]
+async fn a_watch_knows_when_it_has_told_all() {
+    let server = Server::start();
+    let nats = server.connect_init().await;
+    assert!(
+        nats.watch_specs().await.unwrap().is_current(),
+        "there is nothing"
+    );
+    let spec = Spec::default();
+    for name in ["a", "b"] {
+        let job = name.parse().unwrap();
+        nats.write_spec(&job, &spec, 0).await.unwrap();
+    }
+    let mut watch = nats.watch_specs().await.unwrap();
+    for is_current in [false, true] {
+        let before = watch.is_current();
+        watch.next().await.unwrap();
+        assert_eq!((before, watch.is_current()), (false, is_current));
+    }
+    nats.delete_spec(&"b".parse().unwrap(), 1).await.unwrap();
+    nats.delete_spec(&"a".parse().unwrap(), 1).await.unwrap();
+    let marker = watch.next().await.unwrap();
+    assert_eq!(
+        (marker.key.as_str(), marker.value),
+        ("a", None),
+        "b is at 2, and stays"
+    );
 }
 
 #[tokio::test]

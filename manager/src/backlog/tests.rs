@@ -1,10 +1,13 @@
 //! Tests of the backlog: what it picks, decides, and forgets.
 
 use air_nats::queue::Invalid;
+use air_protocol::lease::Verdict;
+use air_protocol::spec::Spec;
 use air_protocol::task::{Task, Work};
 use air_protocol::time::Span;
 
 use super::*;
+use crate::circle;
 
 const NOW: Time = Time::from_millis(1_000_000);
 
@@ -64,9 +67,13 @@ fn ready(pick: &Pick) -> Option<(&str, u64)> {
     Some((target.task.as_str(), target.expected))
 }
 
+fn left(backlog: &Backlog) -> Vec<u64> {
+    backlog.leftovers(NOW, Duration::ZERO).into_keys().collect()
+}
+
 fn backlog(messages: Vec<Queued>, records: &[(u64, Record)]) -> Backlog {
     let mut backlog = Backlog::new(job());
-    backlog.begin(0, 0);
+    backlog.begin(0, 0, NOW);
     backlog.admit(messages, &lasts(records, 100), 0, NOW);
     backlog
 }
@@ -84,16 +91,16 @@ fn the_first_live_task_is_picked() {
     ];
     let mut backlog = backlog(messages, &records);
     assert_eq!(ready(&pick(&backlog)), Some(("b", 0)));
-    assert_eq!(backlog.leftovers(NOW, Duration::ZERO), [1], "a is done");
+    assert_eq!(left(&backlog), [1], "a is done");
     backlog.learn(7, &record("b", Status::Succeeded, 1), NOW);
     assert_eq!(ready(&pick(&backlog)), Some(("c", 6)));
-    assert_eq!(backlog.leftovers(NOW, Duration::ZERO), [1, 2]);
+    assert_eq!(left(&backlog), [1, 2]);
     assert!(
         backlog.leftovers(NOW, Duration::from_secs(1)).is_empty(),
         "not old enough"
     );
     backlog.deleted(1);
-    assert_eq!(backlog.leftovers(NOW, Duration::ZERO), [2]);
+    assert_eq!(left(&backlog), [2]);
 }
 
 #[test]
@@ -196,9 +203,13 @@ fn an_invalid_message_and_a_task_before_its_time_are_decided() {
 fn what_others_folded_is_learned_or_forgotten() {
     let mut backlog = backlog(vec![message(1, "a", 1, &[])], &[]);
     backlog.learn(4, &record("x", Status::Succeeded, 1), NOW);
-    assert_eq!(backlog.begin(9, 0), 4, "records 5 to 9 are to be learned");
     assert_eq!(
-        backlog.begin(9, 7),
+        backlog.begin(9, 0, NOW),
+        4,
+        "records 5 to 9 are to be learned"
+    );
+    assert_eq!(
+        backlog.begin(9, 7, NOW),
         9,
         "they are purged: everything is read anew"
     );

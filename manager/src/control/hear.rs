@@ -37,18 +37,20 @@ impl Control {
         match news {
             News::Job(entry) => self.on_job(&entry),
             News::Spec(entry) => {
+                self.specs_told.seen = self.specs_told.seen.max(entry.revision);
                 let Ok(job) = entry.key.parse::<JobName>() else {
                     return;
                 };
-                let spec = entry.value.is_some().then(|| spec_of(Some(&entry)));
-                if let Some(Err(error)) = &spec {
+                let spec = spec_of(Some(&entry));
+                if let Err(error) = &spec {
                     tracing::warn!(%job, error, "the spec cannot be read; the job is not claimed");
                 }
-                self.shared.set_spec(&job, spec);
+                self.shared.set_spec(&job, entry.revision, spec);
                 if self.known.contains_key(&job) {
                     self.agenda.now(&job);
                 }
             }
+            News::SpecsAreCurrent => self.shared.specs_are_current(),
             News::Manager(heartbeat) => self.leases.heard(&heartbeat.manager, Instant::now()),
             News::Wakeup(job) => match job.parse::<JobName>() {
                 Ok(job) => {
@@ -58,20 +60,14 @@ impl Control {
                 Err(_) => reject(&self.shared, &job).await,
             },
             News::Signal(job) => {
-                self.expect_more(&job);
+                self.backlogs.expect_more(&job);
                 self.agenda.urgently(&job);
             }
         }
     }
 
-    pub(super) fn expect_more(&mut self, job: &JobName) {
-        if let Some(backlog) = self.backlogs.get_mut(job) {
-            backlog.expect_more();
-        }
-    }
-
     pub(super) fn look_for_tasks(&mut self, job: &JobName) {
-        self.expect_more(job);
+        self.backlogs.expect_more(job);
         let working = self
             .known
             .get(job)
@@ -84,7 +80,7 @@ impl Control {
 
     /// The watch says what a job's key holds.
     pub(super) fn on_job(&mut self, entry: &Entry) {
-        self.revision = self.revision.max(entry.revision);
+        self.jobs_told.seen = self.jobs_told.seen.max(entry.revision);
         let Ok(job) = entry.key.parse::<JobName>() else {
             return;
         };
@@ -120,8 +116,12 @@ impl Control {
             JobStatus::Completed { .. }
             | JobStatus::Failed { .. }
             | JobStatus::Cancelled { .. } => {
-                let (accounted, updated) = (state.ledger.accounted, state.updated);
-                self.quiet.insert(job.clone(), Quiet { accounted, updated });
+                let quiet = Quiet {
+                    accounted: state.ledger.accounted,
+                    updated: state.updated,
+                    expires: !matches!(state.status, JobStatus::Failed { .. }),
+                };
+                self.quiet.insert(job.clone(), quiet);
                 self.known.remove(&job);
                 return;
             }

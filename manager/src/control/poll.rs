@@ -2,33 +2,60 @@
 //!
 //! Every few seconds a manager compares the queues with the keys of jobs, and looks at what does not fit.
 
-use std::collections::HashMap;
+use std::time::Instant;
 
-use air_nats::{Error, Nats};
+use air_nats::queue::Queues;
+use air_nats::{End, Error, Nats};
 use air_protocol::names::JobName;
 
-use super::{Control, Done};
+use super::{Control, Done, UnderWay};
+use crate::leases::Leases;
 use crate::shared::now;
 
 /// Quiet jobs that one poll looks at for records that nobody has folded.
 const QUIET_PER_POLL: usize = 200;
 
+/// How far a watch has told what its bucket holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// The last revision that it told.
+    pub(super) seen: u64,
+    /// The last revision that was there at the last poll: told by the next one.
+    polled: u64,
+}
+
+/// How far this manager had seen the streams when a poll began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    jobs: u64,
+    specs: u64,
+    stream: u64,
+}
+
 /// What a poll sees.
 #[derive(Debug)]
 pub(crate) struct Sight {
-    /// Messages in the queue of each job that has any.
-    queues: HashMap<JobName, u64>,
-    /// Subjects whose names no job can have.
-    bad: Vec<String>,
-    /// The last revision in the bucket of keys.
-    revision: u64,
+    queues: Queues,
+    jobs: End,
+    specs: End,
     /// Quiet jobs with a record that is not folded.
     behind: Vec<JobName>,
+    before: Seen,
 }
 
-async fn sight(nats: &Nats, quiet: Vec<(JobName, u64)>) -> Result<Sight, Error> {
-    let revision = nats.jobs_revision().await?;
-    let (queues, bad) = nats.queues().await?;
+impl Sight {
+    /// Whether a stream is behind what was seen of it: the server came up with an older state.
+    fn went_back(&self) -> bool {
+        self.jobs.written < self.before.jobs
+            || self.specs.written < self.before.specs
+            || self.queues.last_seq < self.before.stream
+    }
+}
+
+async fn sight(nats: &Nats, before: Seen, quiet: Vec<(JobName, u64)>) -> Result<Sight, Error> {
+    let jobs = nats.jobs_end().await?;
+    let specs = nats.specs_end().await?;
+    let queues = nats.queues().await?;
     let mut behind = Vec::new();
     for (job, accounted) in quiet {
         let (records, _) = nats.records_after(&job, accounted, 1).await?;
@@ -38,9 +65,10 @@ async fn sight(nats: &Nats, quiet: Vec<(JobName, u64)>) -> Result<Sight, Error> 
     }
     Ok(Sight {
         queues,
-        bad,
-        revision,
+        jobs,
+        specs,
         behind,
+        before,
     })
 }
 
@@ -56,7 +84,7 @@ impl Control {
         let walked: Vec<_> = walked.map(|(job, quiet)| (job.clone(), *quiet)).collect();
         for (job, quiet) in &walked {
             let keep = self.shared.spec(job).unwrap_or_default().keep();
-            if now().since(quiet.updated) >= keep {
+            if quiet.expires && now().since(quiet.updated) >= keep {
                 self.agenda.urgently(job);
             }
         }
@@ -66,21 +94,48 @@ impl Control {
             .collect();
         self.walk = skip + quiet.len();
         let nats = self.shared.nats.clone();
-        self.tasks
-            .spawn(async move { Done::Poll(sight(&nats, quiet).await) });
+        let before = Seen {
+            jobs: self.jobs_told.seen,
+            specs: self.specs_told.seen,
+            stream: self.stream_seen,
+        };
+        self.spawn(UnderWay::Other, async move {
+            Done::Poll(sight(&nats, before, quiet).await)
+        });
+    }
+
+    /// Forgets all that was remembered of the server's streams, and has the watches tell it again: what
+    /// is remembered may be what the server has lost, and sequences may be other messages' by now.
+    pub(super) fn begin_anew(&mut self) {
+        self.era = self.shared.era();
+        self.known.clear();
+        self.quiet.clear();
+        self.backlogs.clear();
+        self.leases = Leases::new(Instant::now());
+        self.shared.forget();
+        self.jobs_told = Told::default();
+        self.specs_told = Told::default();
+        self.stream_seen = 0;
+        self.remake.send_modify(|count| *count += 1);
     }
 
     pub(super) fn on_poll(&mut self, sight: Sight) {
-        if self.revision < self.polled {
-            tracing::warn!(
-                seen = self.revision,
-                expected = self.polled,
-                "the watch of keys hangs; making it anew"
+        if sight.went_back() {
+            tracing::error!(
+                "the server's streams are older than what was seen of them; taking them as they are"
             );
+            self.shared.went_back();
+            self.begin_anew();
+        }
+        self.stream_seen = self.stream_seen.max(sight.queues.last_seq);
+        let hangs = self.jobs_told.hangs() || self.specs_told.hangs();
+        if hangs {
+            tracing::warn!(jobs = ?self.jobs_told, specs = ?self.specs_told, "a watch hangs; making both anew");
             self.remake.send_modify(|count| *count += 1);
         }
-        self.polled = sight.revision;
-        for job in sight.queues.keys() {
+        self.jobs_told.polled = sight.jobs.newest;
+        self.specs_told.polled = sight.specs.newest;
+        for job in sight.queues.jobs.keys() {
             self.look_for_tasks(job);
         }
         for job in &sight.behind {
@@ -95,7 +150,7 @@ impl Control {
         for job in open {
             self.agenda.urgently(&job);
         }
-        for subject in sight.bad {
+        for subject in sight.queues.bad {
             tracing::debug!(subject, "a queue of a name that no job can have");
             if let Some(name) = self
                 .shared
@@ -105,12 +160,18 @@ impl Control {
                 .map(str::to_owned)
             {
                 let shared = self.shared.clone();
-                self.tasks.spawn(async move {
+                self.spawn(UnderWay::Other, async move {
                     super::hear::reject(&shared, &name).await;
                     Done::Nothing
                 });
             }
         }
+    }
+}
+
+impl Told {
+    fn hangs(&self) -> bool {
+        self.seen < self.polled
     }
 }
 

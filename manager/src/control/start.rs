@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Control;
+use super::poll::Told;
+use super::remembered::Remembered;
 use crate::agenda::Agenda;
 use crate::backend::process::{self, Process};
 use crate::decide::Me;
@@ -59,6 +61,7 @@ pub(crate) async fn run(
             tracing::error!(%error, "cannot wait for runners");
         }
     });
+    let era = shared.era();
     let control = Control {
         shared,
         options,
@@ -66,13 +69,17 @@ pub(crate) async fn run(
         leases: Leases::new(Instant::now()),
         known: HashMap::new(),
         quiet: HashMap::new(),
-        backlogs: HashMap::new(),
+        backlogs: Remembered::default(),
         recovering: HashSet::new(),
         woken: HashSet::new(),
         tasks: JoinSet::new(),
+        under_way: HashMap::new(),
         looks: 0,
-        revision: 0,
-        polled: 0,
+        claiming: 0,
+        era,
+        jobs_told: Told::default(),
+        specs_told: Told::default(),
+        stream_seen: 0,
         walk: 0,
         remake,
         room,

@@ -58,7 +58,7 @@ impl Seen {
             pick: Some(Pick::default()),
             pending: Some(Pending {
                 schedules: 0,
-                messages: 0,
+                last_queued: 0,
                 last_seq: 9,
             }),
         }
@@ -233,7 +233,7 @@ fn a_job_is_not_done_while_anything_is_left() {
         rest
     );
     assert_eq!(
-        left(|seen| seen.pending.as_mut().unwrap().messages = 1),
+        left(|seen| seen.pending.as_mut().unwrap().last_queued = 1),
         rest
     );
     let blocked = |seen: &mut Seen| {
@@ -253,8 +253,8 @@ fn a_job_is_not_done_while_anything_is_left() {
         assert_eq!(seen.step(), rest);
     }
     let mut seen = Seen::waiting();
-    seen.pick.as_mut().unwrap().leftovers = 1;
-    seen.pending.as_mut().unwrap().messages = 1;
+    seen.pick.as_mut().unwrap().scanned_to = 1;
+    seen.pending.as_mut().unwrap().last_queued = 1;
     assert_eq!(
         seen.writes(),
         "completed",

@@ -2,6 +2,7 @@
 
 use air_protocol::codec::{JSON, MSGPACK};
 use air_protocol::event::Kind;
+use air_protocol::limits::ERROR_CHARS_MAX;
 use air_protocol::record::Status;
 use air_tests::{Installation, ServerOptions, check, wait_for};
 
@@ -171,6 +172,22 @@ async fn a_task_of_two_megabytes_is_refused_by_the_client_or_by_its_record() {
     .await;
     let texts = ["524288 are the most", "as a file or address"];
     fails(&air, None, task.as_bytes(), &texts).await;
+    goes_on(&air).await;
+}
+
+#[tokio::test]
+async fn a_long_name_is_told_in_short() {
+    let air = tolerant().await;
+    for _ in 0..5 {
+        let task = format!(r#"{{"run":"true","{}":1}}"#, "x".repeat(400_000));
+        let seq = air.publish("j", &task).await;
+        let record = air
+            .wait_record("j", &format!("_{seq}"), Status::Failed)
+            .await;
+        let error = record.error.unwrap();
+        assert_eq!(error.chars().count(), ERROR_CHARS_MAX);
+        assert!(error.contains("xxxx"));
+    }
     goes_on(&air).await;
 }
 

@@ -123,3 +123,55 @@ async fn a_need_far_behind_in_the_queue_is_found_before_its_time_is_over() {
     assert_eq!((counters.succeeded, counters.skipped), (72, 0));
     goes_on(&air).await;
 }
+
+#[tokio::test]
+async fn a_need_that_is_queued_in_another_job_is_no_need_that_nobody_published() {
+    let air = tolerant().await;
+    air.spec("k", r#"{"paused":true}"#).await;
+    air.publish("k", r#"{"id":"first","run":"true"}"#).await;
+    air.publish("k", r#"{"id":"there","run":"true"}"#).await;
+    air.spec("j", r#"{"on_failure":"continue","needs_timeout":"1ms"}"#)
+        .await;
+    for (task, need) in [("waits", "k/there"), ("skipped", "k/nobody")] {
+        let task = json!({ "id": task, "needs": [need], "run": "true" });
+        air.publish("j", &task.to_string()).await;
+    }
+    air.wait_record("j", "skipped", Status::Skipped).await;
+    assert_eq!(
+        air.record("j", "waits").await,
+        None,
+        "it is late, and not in vain"
+    );
+    air.spec("k", "{}").await;
+    air.wait_record("j", "waits", Status::Succeeded).await;
+    goes_on(&air).await;
+}
+
+#[tokio::test]
+async fn a_circle_of_1500_tasks_is_named_in_short() {
+    let mut air = Installation::start(0).await;
+    air.spec("j", r#"{"on_failure":"continue"}"#).await;
+    for number in 0..1500 {
+        let id = format!("a-task-with-a-long-name-to-fill-the-text-{number}");
+        let need = format!(
+            "a-task-with-a-long-name-to-fill-the-text-{}",
+            (number + 1) % 1500
+        );
+        let task = json!({ "id": id, "needs": [need], "run": "true" });
+        air.publish("j", &task.to_string()).await;
+    }
+    air.add_manager(&[]);
+    let counters = air.wait_completed("j").await.ledger.counters;
+    assert_eq!(counters.failed + counters.skipped, 1500);
+    let record = air
+        .record("j", "a-task-with-a-long-name-to-fill-the-text-0")
+        .await;
+    failed_saying(
+        &record.unwrap(),
+        &[
+            "(1490 more) → a-task-with-a-long-name-to-fill-the-text-0;",
+            "take one of these needs out",
+        ],
+    );
+    goes_on(&air).await;
+}

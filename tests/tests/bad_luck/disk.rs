@@ -80,7 +80,7 @@ async fn a_disk_that_was_full_has_lost_nothing_when_its_server_is_back() {
     ended_but_not_stored(&air).await;
     air.server.grow_disk("256m");
     air.server.restart();
-    wait_for("server", async || air.nats.jobs_revision().await).await;
+    wait_for("server", async || air.nats.jobs_end().await).await;
     ends_well(&air, &["t", "next", "child"]).await;
     assert_eq!((runs(&air, "t"), air.records("j").await.len()), (1, 3));
 }

@@ -11,6 +11,7 @@ mod clocks;
 mod disk;
 mod frozen;
 mod leases;
+mod older;
 mod servers;
 mod steps;
 

@@ -23,7 +23,7 @@ async fn publish_many(air: &Installation, tasks: usize) {
 
 /// Waits until the server answers the test again.
 async fn back(air: &Installation) {
-    wait_for("server", async || air.nats.jobs_revision().await).await;
+    wait_for("server", async || air.nats.jobs_end().await).await;
 }
 
 /// Every task of both jobs succeeded with one final record.

@@ -166,7 +166,7 @@ impl Stage {
     pub(crate) async fn claim(&self, seq: u64) -> Claimed {
         let queued = self
             .nats
-            .queued_at(seq)
+            .queued_at(&self.job, seq)
             .await
             .unwrap()
             .expect("the message is queued");

@@ -154,6 +154,44 @@ async fn a_paused_job_waits() {
 }
 
 #[tokio::test]
+async fn paused_jobs_stay_paused_when_a_manager_starts() {
+    let mut air = Installation::start(0).await;
+    for number in 0..200 {
+        let job = format!("p{number}");
+        air.publish(&job, r#"{"id":"t","run":"true"}"#).await;
+    }
+    for number in 0..200 {
+        air.spec(&format!("p{number}"), r#"{"paused":true}"#).await;
+    }
+    air.add_manager(&[]);
+    for round in 0..3 {
+        air.publish("j", &format!(r#"{{"id":"t{round}","run":"true"}}"#))
+            .await;
+        air.wait_completed("j").await;
+    }
+    for number in 0..200 {
+        let record = air.record(&format!("p{number}"), "t").await;
+        assert_eq!(record, None, "p{number} ran");
+    }
+}
+
+#[tokio::test]
+async fn the_spec_of_a_removed_job_is_not_that_of_the_next_one() {
+    let air = Installation::start(3).await;
+    air.spec("j", r#"{"on_failure":"continue","retry":{"max":0}}"#)
+        .await;
+    air.publish("j", r#"{"id":"t","run":"true"}"#).await;
+    air.wait_completed("j").await;
+    ok(&mut air.airx(&["pause", "j"]));
+    ok(&mut air.airx(&["rm", "--yes", "j"]));
+    for number in 0..20 {
+        air.publish("j", &format!(r#"{{"id":"t{number}","run":"true"}}"#))
+            .await;
+    }
+    air.wait_completed("j").await;
+}
+
+#[tokio::test]
 async fn a_removed_job_leaves_nothing() {
     let air = Installation::start(1).await;
     hanging(&air, 2).await;

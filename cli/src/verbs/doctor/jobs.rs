@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use air_nats::jobs::Key;
+use air_nats::queue::Queues;
 use air_nats::specs::spec_of;
 use air_nats::{Entry, Nats};
 use air_protocol::job::{JobState, JobStatus};
@@ -19,7 +20,9 @@ use crate::app::{count, now, short};
 pub(super) async fn look(nats: &Nats) -> Result<Vec<Check>, Failure> {
     let keys = nats.all_jobs().await?;
     let specs = nats.all_specs().await?;
-    let (queues, bad) = nats.queues().await?;
+    let Queues {
+        jobs: queues, bad, ..
+    } = nats.queues().await?;
     let server = nats.server_time().await?;
     let bucket = nats.names().jobs_bucket();
     let mut checks = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use air_nats::jobs::Key;
+use air_nats::queue::Queues;
 use air_nats::specs::spec_of;
 use air_nats::{Entry, Nats};
 use air_protocol::job::{JobState, JobStatus};
@@ -45,7 +46,9 @@ struct Running {
 pub(super) async fn text(nats: &Nats, app: &App) -> Result<String, Failure> {
     let keys = nats.all_jobs().await?;
     let specs = nats.all_specs().await?;
-    let (queues, bad) = nats.queues().await?;
+    let Queues {
+        jobs: queues, bad, ..
+    } = nats.queues().await?;
     let rows = rows(&keys, &specs, &queues);
     for subject in bad {
         app.console.warn(format_args!(

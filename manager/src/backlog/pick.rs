@@ -1,0 +1,217 @@
+//! The pick: judges each task of a backlog, in the order of the queue.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use air_protocol::lease::{Decision, Target, Verdict};
+use air_protocol::limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX};
+use air_protocol::names::TaskId;
+use air_protocol::record::is_live;
+use air_protocol::spec::Spec;
+use air_protocol::task::{Need, When};
+use air_protocol::time::Time;
+
+use super::{ANEW_EVERY, Backlog, Entry, TaskRef};
+use crate::circle;
+
+/// What may be done next.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pick {
+    /// The first task that may run.
+    pub ready: Option<Ready>,
+    /// Tasks whose fate is decided without running them.
+    pub decisions: Vec<Decision>,
+    /// Tasks that wait for others: their message, and what they wait for.
+    pub blocked: Vec<(TaskId, Vec<Need>)>,
+    /// Messages up to this sequence were looked at.
+    pub scanned_to: u64,
+}
+
+/// A task that may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The attempt.
+    pub target: Target,
+    /// The backend that it asks for.
+    pub backend: Option<String>,
+    /// The image that it asks for.
+    pub image: Option<String>,
+}
+
+/// What a pick needs besides the backlog.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The moment.
+    pub now: Time,
+    /// The job's spec.
+    pub spec: &'a Spec,
+    /// Tasks of all jobs that wait for others, as far as this manager knows.
+    pub waits: &'a circle::Waits,
+}
+
+impl Pick {
+    /// Whether there is any task.
+    pub fn has_live(&self) -> bool {
+        self.ready.is_some() || !self.decisions.is_empty() || !self.blocked.is_empty()
+    }
+}
+
+enum Judgement {
+    Ready,
+    Blocked,
+    Decided(Verdict),
+}
+
+impl Backlog {
+    /// Whether more of the queue is to be read before a pick: nothing that is known may run.
+    pub fn wants_more(&self, context: Context<'_>) -> bool {
+        let has_ready = || {
+            self.judged(context)
+                .any(|(_, _, judgement)| !matches!(judgement, Judgement::Blocked))
+        };
+        !self.whole && !has_ready()
+    }
+
+    /// Says what may be done next.
+    pub fn pick(&self, context: Context<'_>) -> Pick {
+        let mut reasons = 0;
+        let mut pick = Pick {
+            scanned_to: self.cursor,
+            ..Pick::default()
+        };
+        for (seq, entry, judgement) in self.judged(context) {
+            match judgement {
+                Judgement::Decided(verdict)
+                    if pick.decisions.len() < DECISIONS_MAX && reasons < DECISIONS_BYTES_MAX =>
+                {
+                    reasons += verdict.reason().map_or(0, str::len);
+                    pick.decisions.push(Decision {
+                        target: entry.target(seq),
+                        verdict,
+                    });
+                }
+                Judgement::Decided(_) => break,
+                Judgement::Ready => {
+                    let backend = entry
+                        .backend
+                        .clone()
+                        .or_else(|| context.spec.backend.clone());
+                    let image = entry.image.clone().or_else(|| context.spec.image.clone());
+                    pick.ready = Some(Ready {
+                        target: entry.target(seq),
+                        backend,
+                        image,
+                    });
+                    break;
+                }
+                Judgement::Blocked => pick.blocked.push((entry.id.clone(), entry.needs.clone())),
+            }
+        }
+        pick
+    }
+
+    fn judged<'a>(
+        &'a self,
+        context: Context<'a>,
+    ) -> impl Iterator<Item = (u64, &'a Entry, Judgement)> + 'a {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| is_live(entry.attempt, entry.last))
+            .map(move |(seq, entry)| (*seq, entry, self.judge(entry, context)))
+    }
+
+    fn judge(&self, entry: &Entry, context: Context<'_>) -> Judgement {
+        if let Some(reason) = &entry.invalid {
+            return Judgement::Decided(Verdict::Fail {
+                reason: reason.clone(),
+            });
+        }
+        for need in &entry.needs {
+            let task = self.task_of(need);
+            let status = entry.seen.get(&task);
+            if let Some(status) = status
+                && status.meets(need.when) == Some(false)
+            {
+                let reason = format!(
+                    "needs {need} {}, which is {}",
+                    when(need.when),
+                    status.as_str()
+                );
+                return Judgement::Decided(Verdict::Skip { reason });
+            }
+            if status.is_none() && self.is_overdue(entry, need, context) {
+                let reason =
+                    format!("needs {need}, which nobody published within the job's needs_timeout");
+                return Judgement::Decided(Verdict::Skip { reason });
+            }
+        }
+        if !entry.needs.is_empty() {
+            let start = (self.job.clone(), entry.id.clone());
+            return match context.waits.circle(&start) {
+                Some(circle) => Judgement::Decided(Verdict::Fail {
+                    reason: format!(
+                        "waits for itself: {}; take one of these needs out",
+                        circle::text(&circle, &self.job)
+                    ),
+                }),
+                None => Judgement::Blocked,
+            };
+        }
+        match entry.not_before {
+            Some(until) if until > context.now => Judgement::Decided(Verdict::Move { until }),
+            _ => Judgement::Ready,
+        }
+    }
+
+    /// Whether the job's `needs_timeout` is over for a task.
+    fn is_late(&self, entry: &Entry, context: Context<'_>) -> bool {
+        let timeout = context.spec.needs_timeout;
+        timeout.is_some_and(|timeout| {
+            context.now.since(entry.queued) >= timeout.0.max(Duration::from_millis(1))
+        })
+    }
+
+    fn is_own(&self, need: &Need) -> bool {
+        need.job.as_ref().is_none_or(|job| *job == self.job)
+    }
+
+    /// Whether nobody published a needed task that has no record, though it is late for that.
+    fn is_overdue(&self, entry: &Entry, need: &Need, context: Context<'_>) -> bool {
+        if !self.is_late(entry, context) {
+            return false;
+        }
+        if self.is_own(need) {
+            return self.whole && !self.entries.values().any(|other| other.id == need.task);
+        }
+        let searched = self.searched.get(&self.task_of(need));
+        searched.is_some_and(|(_, queued)| !queued)
+    }
+
+    /// Needed tasks of other jobs that seem to be published by nobody, unless they stand in their queues.
+    pub fn unsure(&self, context: Context<'_>) -> BTreeSet<TaskRef> {
+        let mut unsure = BTreeSet::new();
+        for entry in self
+            .entries
+            .values()
+            .filter(|entry| self.is_late(entry, context))
+        {
+            for need in entry.needs.iter().filter(|need| !self.is_own(need)) {
+                let task = self.task_of(need);
+                let is_fresh = |(when, _): &(Time, bool)| context.now.since(*when) < ANEW_EVERY;
+                let searched = self.searched.get(&task).is_some_and(is_fresh);
+                if !entry.seen.contains_key(&task) && !searched {
+                    unsure.insert(task);
+                }
+            }
+        }
+        unsure
+    }
+}
+
+fn when(when: When) -> &'static str {
+    match when {
+        When::Succeeded => "to succeed",
+        When::Failed => "to fail",
+        When::Done => "to be done",
+    }
+}
