@@ -203,12 +203,14 @@ impl Control {
         }
     }
 
-    /// Looks for runners of this machine that live no longer, and are nobody's children.
+    /// Looks for runners of this machine that live no longer, and are no children of this manager.
     fn look_for_runners(&mut self) {
         let Some(realm) = self.shared.me.realm.clone() else {
             return;
         };
-        let runners = self.leases.runners_in(&realm);
+        let mut runners = self.leases.runners_in(&realm);
+        let children = self.shared.backend.children();
+        runners.retain(|runner| !children.contains(runner));
         if runners.is_empty() {
             return;
         }
@@ -219,7 +221,7 @@ impl Control {
             };
             let gone = runners
                 .into_iter()
-                .filter(|runner| !live.contains(&runner.to_string()));
+                .filter(|runner| live.lacks(&runner.to_string()));
             Done::Live(gone.collect())
         });
     }

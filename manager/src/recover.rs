@@ -42,9 +42,8 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
     let fence = fence(&lease.phase, suspect.revision);
     let data = data(lease, fence, why);
     shared.tell(Kind::Lost, job, data.clone()).await;
-    if lease.realm == shared.me.realm {
-        process::kill(lease.runner).await;
-    }
+    // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
+    process::kill(lease.runner).await;
     let record = settle(shared, job, lease, fence, why).await?;
     air_nats::crash::point("recovered");
     let starting = matches!(of(&lease.phase), Phase::Starting { .. });

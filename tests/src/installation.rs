@@ -1,6 +1,7 @@
 //! A whole installation: a server with its streams, managers, and the questions that tests ask.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -63,6 +64,11 @@ impl Installation {
 
     /// The command that starts a manager.
     pub fn manager_command(&self, options: &[&str]) -> Command {
+        self.manager_command_with(&binary("air-runner"), options)
+    }
+
+    /// The same, with another program that starts as its runners.
+    pub fn manager_command_with(&self, runner: &Path, options: &[&str]) -> Command {
         let mut command = self.airx(&[
             "manager",
             "--poll",
@@ -71,10 +77,7 @@ impl Installation {
             "0",
             "--runner",
         ]);
-        command
-            .arg(binary("air-runner"))
-            .args(options)
-            .stdout(Stdio::null());
+        command.arg(runner).args(options).stdout(Stdio::null());
         if std::env::var_os("AIR_LOG").is_none() {
             command.env("AIR_LOG", "error");
         }

@@ -3,14 +3,14 @@
 //! It owns all waiting for children of this process. A manager that starts finds the runners of an
 //! earlier one by their environment, and what dead runners left behind.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use air_runner::sweep::{self, Whom};
+use air_runner::sweep::{self, Live, Whom};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -60,11 +60,16 @@ impl Process {
         }
     }
 
-    /// Processes that this manager can see: the machine's boot and the process-id namespace.
+    /// Processes that this manager can see, and look into: the machine's boot, the namespaces of
+    /// process ids and of users, the user and the group. A manager of another user would find no
+    /// runner of ours, and must not take them for dead.
     pub(crate) fn realm() -> Option<String> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-        Some(format!("{}/{}", boot.trim(), namespace.display()))
+        let namespace = |kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).ok();
+        let (pids, users) = (namespace("pid")?, namespace("user")?);
+        let (user, group) = sweep::own_ids()?;
+        let (boot, pids, users) = (boot.trim(), pids.display(), users.display());
+        Some(format!("{boot}/{pids}/{users}/{user}:{group}"))
     }
 
     /// Starts a runner; `place` is given back when its process has ended.
@@ -118,6 +123,12 @@ impl Process {
             .len()
     }
 
+    /// The runners that this manager started and has not waited for: what ends them, it hears.
+    pub(crate) fn children(&self) -> HashSet<Uuid> {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.values().map(|child| child.runner).collect()
+    }
+
     /// Tells all runners of this manager to end.
     pub(crate) fn terminate(&self) {
         let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,11 +175,11 @@ impl Process {
     }
 }
 
-/// Ids of the runners that live on this machine.
+/// The runners that live on this machine.
 ///
 /// # Errors
 /// The list of processes cannot be read.
-pub(crate) async fn live_runners() -> io::Result<BTreeSet<String>> {
+pub(crate) async fn live_runners() -> io::Result<Live> {
     tokio::task::spawn_blocking(sweep::live_runners)
         .await
         .map_err(io::Error::other)?
@@ -195,11 +206,7 @@ pub(crate) async fn kill(runner: Uuid) {
 /// Kills what runners left behind that live no longer: at the start of a manager.
 pub(crate) async fn sweep_orphans() {
     let swept = tokio::task::spawn_blocking(|| {
-        // In this order: a runner is there before its task, so that one which starts now is no orphan.
-        let found = sweep::find(|_| true)?.into_iter();
-        let mut orphans: BTreeSet<_> = found.map(|found| found.runner).collect();
-        let live = sweep::live_runners()?;
-        orphans.retain(|runner| !live.contains(runner));
+        let orphans = sweep::orphaned()?;
         sweep::sweep(|found| orphans.contains(found), Whom::Tasks, SWEEP_WITHIN)
     });
     match swept.await {

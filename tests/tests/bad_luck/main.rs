@@ -11,6 +11,7 @@ mod clocks;
 mod disk;
 mod frozen;
 mod leases;
+mod neighbours;
 mod servers;
 mod steps;
 
