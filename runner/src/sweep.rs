@@ -72,7 +72,7 @@ pub fn find(mut wanted: impl FnMut(&str) -> bool) -> io::Result<Vec<Found>> {
     let mut runners = BTreeSet::new();
     let members = family(
         |process| match Mark::read(process.pid) {
-            Mark::Of { runner, role } if process.pid != own && wanted(&runner) => {
+            Mark::Of { runner, role, .. } if process.pid != own && wanted(&runner) => {
                 marked.insert(process.pid, runner);
                 if role == Role::Runner {
                     runners.insert(process.pid);
@@ -138,6 +138,7 @@ impl Live {
                 Mark::Of {
                     runner,
                     role: Role::Runner,
+                    ..
                 } => drop(live.runners.insert(runner)),
                 Mark::Hidden => live.hides = true,
                 Mark::None | Mark::Of { .. } => {}
@@ -167,30 +168,34 @@ pub fn live_runners() -> io::Result<Live> {
 /// A process, its parent, and its mark.
 type Marked = (i32, i32, Mark);
 
-/// The runners that live no longer, and have left processes behind.
+/// The runners of the installation `system` that live no longer, and have left processes behind.
 ///
-/// Fails if `/proc` cannot be listed.
-pub fn orphaned() -> io::Result<BTreeSet<String>> {
+/// Those of other installations on this host are left to their own managers: what has no runner in
+/// our eyes may have one in theirs. Fails if `/proc` cannot be listed.
+pub fn orphaned(system: &str) -> io::Result<BTreeSet<String>> {
     let processes = newest_first()?.into_iter().filter_map(Process::read);
     let processes: Vec<Marked> = processes
         .filter(|process| !process.ended)
         .map(|process| (process.pid, process.parent, Mark::read(process.pid)))
         .collect();
     // In this order: a runner is there before its task, so that one which starts now is no orphan.
-    Ok(orphans(&processes, &live_runners()?))
+    Ok(orphans(&processes, &live_runners()?, system))
 }
 
 /// A hidden process is the runner of its children only. It does not keep all others from being swept,
 /// since a session of its user often has some that have nothing to do with runners.
-fn orphans(processes: &[Marked], live: &Live) -> BTreeSet<String> {
+fn orphans(processes: &[Marked], live: &Live, system: &str) -> BTreeSet<String> {
     let hidden = |(pid, _, mark): &Marked| (*mark == Mark::Hidden).then_some(*pid);
     let hidden: BTreeSet<i32> = processes.iter().filter_map(hidden).collect();
     let (mut orphans, mut spared) = (BTreeSet::new(), BTreeSet::new());
     for (_, parent, mark) in processes {
-        let Mark::Of { runner, .. } = mark else {
+        let Mark::Of {
+            runner, system: of, ..
+        } = mark
+        else {
             continue;
         };
-        if !live.has(runner) {
+        if of.as_deref() == Some(system) && !live.has(runner) {
             orphans.insert(runner.clone());
         }
         if hidden.contains(parent) {
@@ -259,6 +264,7 @@ mod tests {
         Mark::Of {
             runner: runner.to_owned(),
             role,
+            system: Some("ours".to_owned()),
         }
     }
 
@@ -273,19 +279,26 @@ mod tests {
     }
 
     #[test]
-    fn orphans_are_those_without_a_runner() {
+    fn orphans_are_those_of_our_own_installation_without_a_runner() {
+        let elsewhere = |system: Option<&str>| Mark::Of {
+            runner: "elsewhere".to_owned(),
+            role: Role::Task,
+            system: system.map(str::to_owned),
+        };
         let processes = [
             (10, 1, of("lives", Role::Runner)),
             (11, 10, of("lives", Role::Task)),
             (12, 1, of("dead", Role::Task)),
             (13, 12, of("dead", Role::Task)),
+            (14, 1, elsewhere(Some("theirs"))),
+            (19, 1, elsewhere(None)),
             (15, 1, Mark::Hidden),
             (16, 15, of("hidden", Role::Task)),
             (17, 16, of("hidden", Role::Task)),
             (18, 1, Mark::None),
         ];
         let live = Live::of(processes.iter().map(|(_, _, mark)| mark.clone()));
-        let found = orphans(&processes, &live);
+        let found = orphans(&processes, &live, "ours");
         assert_eq!(found, BTreeSet::from(["dead".to_owned()]));
     }
 }

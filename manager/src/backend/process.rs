@@ -203,10 +203,10 @@ pub(crate) async fn kill(runner: Uuid) {
     }
 }
 
-/// Kills what runners left behind that live no longer: at the start of a manager.
-pub(crate) async fn sweep_orphans() {
-    let swept = tokio::task::spawn_blocking(|| {
-        let orphans = sweep::orphaned()?;
+/// Kills what runners of this installation left behind that live no longer: at the start of a manager.
+pub(crate) async fn sweep_orphans(system: String) {
+    let swept = tokio::task::spawn_blocking(move || {
+        let orphans = sweep::orphaned(&system)?;
         sweep::sweep(|found| orphans.contains(found), Whom::Tasks, SWEEP_WITHIN)
     });
     match swept.await {

@@ -10,6 +10,8 @@ const RUNNER: &[u8] = b"AIR_RUNNER=";
 /// and a task cannot ask for a name of this kind. The name of the executable would say less: it
 /// is whatever the manager was told, and a task may call the same executable.
 const RUNNER_ALONE: &[u8] = b"AIR_SEQ=";
+/// In the environment of every process of a runner: the installation.
+const SYSTEM: &[u8] = b"AIR_SYSTEM=";
 
 /// What the environment of a process says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(super) enum Mark {
         runner: String,
         /// What it is to the runner.
         role: Role,
+        /// The installation that the runner works for, if it says so.
+        system: Option<String>,
     },
     /// It runs as this user, and may not be looked at: it may be any runner. Such is a program that
     /// its user may execute and not read, or one with privileges of its own.
@@ -55,7 +59,12 @@ impl Mark {
             Some(_) => Role::Runner,
             None => Role::Task,
         };
-        Self::Of { runner, role }
+        let system = variable(SYSTEM);
+        Self::Of {
+            runner,
+            role,
+            system,
+        }
     }
 
     /// The mark of a process whose environment may not be read, by its `/proc/PID/status`. Nobody
@@ -96,13 +105,16 @@ mod tests {
 
     #[test]
     fn a_runner_is_told_from_its_task_by_what_it_keeps_to_itself() {
-        let of = |role| Mark::Of {
+        let of = |role, system: Option<&str>| Mark::Of {
             runner: "r".into(),
             role,
+            system: system.map(str::to_owned),
         };
         let read = |text: &str| Mark::of_environment(text.replace(' ', "\0").as_bytes());
-        assert_eq!(read("AIR_RUNNER=r A=b"), of(Role::Task));
-        assert_eq!(read("AIR_SEQ=7 AIR_RUNNER=r"), of(Role::Runner));
+        assert_eq!(read("AIR_RUNNER=r A=b"), of(Role::Task, None));
+        assert_eq!(read("AIR_SEQ=7 AIR_RUNNER=r"), of(Role::Runner, None));
+        let task = read("AIR_SYSTEM=AIR@1 AIR_RUNNER=r");
+        assert_eq!(task, of(Role::Task, Some("AIR@1")));
         assert_eq!(read("AIR_SEQ=7 XAIR_RUNNER=r"), Mark::None);
         assert_eq!(read(""), Mark::None);
     }

@@ -101,3 +101,40 @@ async fn a_runner_by_any_other_name_lives_as_well() {
     managers(&air, 2).await;
     runs_once_to_its_end(&air).await;
 }
+
+/// A process that seems to be left by a dead runner of the installation `system`.
+fn orphan(system: &str) -> Program {
+    let mut command = Command::new("sleep");
+    command
+        .arg("600")
+        .env("AIR_RUNNER", uuid::Uuid::now_v7().to_string())
+        .env("AIR_SYSTEM", system);
+    Program::start(&mut command)
+}
+
+#[tokio::test]
+async fn a_manager_that_starts_sweeps_its_own_installation_only() {
+    let mut air = short_leases(0).await;
+    let system = air.nats.system().await.unwrap();
+    let mut others = [orphan("AIR@elsewhere"), orphan(&format!("{system}0"))];
+    let mut own = orphan(&system);
+    air.add_manager(&[]);
+    wait_for("end of the orphan", async || {
+        if own.has_ended() {
+            Ok(())
+        } else {
+            Err("it lives")
+        }
+    })
+    .await;
+    // All are judged by one look: by the end of one, it is over for the others as well.
+    for other in &mut others {
+        assert!(!other.has_ended(), "a process of another installation");
+    }
+    // What its tasks leave is marked so that a later manager finds it.
+    let line = "echo $AIR_SYSTEM > system";
+    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    ends_well(&air, &["t"]).await;
+    let told = std::fs::read_to_string(file(&air, "system")).unwrap();
+    assert_eq!(told.trim(), system);
+}
