@@ -208,7 +208,7 @@ impl Control {
         let Some(realm) = self.shared.me.realm.clone() else {
             return;
         };
-        let mut runners = self.leases.runners_in(&realm);
+        let mut runners = self.leases.runners_in(&realm, Instant::now());
         let children = self.shared.backend.children();
         runners.retain(|runner| !children.contains(runner));
         if runners.is_empty() {

@@ -14,6 +14,9 @@ use air_protocol::limits::HEARTBEAT_TTL;
 use air_protocol::names::JobName;
 use uuid::Uuid;
 
+/// Time from a claim until its runner has a process, which its manager starts right after it.
+const SPAWN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Why a holder must be dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
@@ -58,6 +61,9 @@ struct Watched {
     realm: Option<String>,
     /// Still waiting for its runner to start.
     starting: bool,
+    /// A runner holds it. A manager that settles or recovers has no process by the name of the lease:
+    /// that of a dead runner is missing for as long as its lease is recovered.
+    by_runner: bool,
     within: Duration,
     since: Instant,
 }
@@ -106,6 +112,7 @@ impl Leases {
             manager: lease.manager.clone(),
             realm: lease.realm.clone(),
             starting,
+            by_runner: has_runner(&lease.phase),
             within,
             since: now,
         };
@@ -129,12 +136,12 @@ impl Leases {
         }
     }
 
-    /// Runners of the leases in `realm` that have started, or should have.
-    pub fn runners_in(&self, realm: &str) -> HashSet<Uuid> {
-        let here = self
-            .held
-            .values()
-            .filter(|watched| watched.realm.as_deref() == Some(realm));
+    /// Runners of the leases in `realm` that have a process, or should have.
+    pub fn runners_in(&self, realm: &str, now: Instant) -> HashSet<Uuid> {
+        let here = self.held.values().filter(|watched| {
+            let spawned = !watched.starting || now.duration_since(watched.since) >= SPAWN_WITHIN;
+            watched.realm.as_deref() == Some(realm) && watched.by_runner && spawned
+        });
         here.map(|watched| watched.runner).collect()
     }
 
@@ -143,7 +150,7 @@ impl Leases {
         let (job, watched) = self
             .held
             .iter()
-            .find(|(_, watched)| watched.runner == runner)?;
+            .find(|(_, watched)| watched.runner == runner && watched.by_runner)?;
         Some(Suspect {
             job: job.clone(),
             revision: watched.revision,
@@ -193,10 +200,17 @@ impl Leases {
     }
 }
 
+fn has_runner(phase: &Phase) -> bool {
+    match phase {
+        Phase::Starting { .. } | Phase::Running(_) | Phase::Stopping { .. } => true,
+        Phase::Settling { .. } | Phase::Recovering { .. } => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use air_protocol::job::{Change, Event};
-    use air_protocol::lease::{Lease, Target};
+    use air_protocol::lease::{Ending, Lease, Target};
     use air_protocol::time::{Span, Time};
 
     use super::*;
@@ -306,7 +320,46 @@ mod tests {
         leases.observe(&job(), 5, Some(&running()), start);
         leases.observe(&job(), 4, Some(&starting()), start);
         assert_eq!(leases.of_runner(Uuid::nil()).unwrap().revision, 5);
-        assert_eq!(leases.runners_in("here"), HashSet::from([Uuid::nil()]));
-        assert!(leases.runners_in("there").is_empty());
+    }
+
+    #[test]
+    fn only_runners_that_should_have_a_process_are_looked_for() {
+        let start = Instant::now();
+        let own = HashSet::from([Uuid::nil()]);
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        let claimed = start + SPAWN_WITHIN - Duration::from_millis(1);
+        assert!(
+            leases.runners_in("here", claimed).is_empty(),
+            "its manager is about to spawn it"
+        );
+        assert_eq!(leases.runners_in("here", start + SPAWN_WITHIN), own);
+        leases.observe(&job(), 3, Some(&running()), start);
+        assert_eq!(leases.runners_in("here", start), own);
+        assert!(leases.runners_in("there", start).is_empty());
+        let stopping = apply(&running(), &Event::Stop(Ending::Cancel));
+        leases.observe(&job(), 4, Some(&stopping), start);
+        assert_eq!(leases.runners_in("here", start), own);
+    }
+
+    #[test]
+    fn managers_that_settle_or_recover_have_no_process_to_look_for() {
+        let start = Instant::now();
+        let later = start + SPAWN_WITHIN;
+        let (runner, by) = (Uuid::nil(), "rescuer".to_owned());
+        let recovering = apply(&running(), &Event::TakeOver { runner, by });
+        let settling = Lease {
+            phase: Phase::Settling { decisions: vec![] },
+            ..running().lease().unwrap().clone()
+        };
+        let settling = apply(&JobState::new(Time::default()), &Event::Claim(settling));
+        for state in [recovering, settling] {
+            let mut leases = Leases::new(start);
+            leases.observe(&job(), 2, Some(&state), start);
+            let name = state.name();
+            assert!(leases.runners_in("here", later).is_empty(), "{name}");
+            assert_eq!(leases.of_runner(runner), None, "{name}");
+            assert_eq!(leases.suspects(start + TTL)[0].why, Why::Silent, "{name}");
+        }
     }
 }
