@@ -163,11 +163,21 @@ impl Control {
     }
 
     fn on_exit(&mut self, exit: Exit) {
-        let suspect = self.leases.of_runner(exit.runner);
-        if !exit.clean || suspect.is_some() {
-            tracing::debug!(runner = %exit.runner, clean = exit.clean, "a runner ended");
+        let why = if exit.is_unavailable() {
+            Why::Unavailable
+        } else {
+            Why::ProcessGone
+        };
+        // One that ended well has released its lease: there is nothing to remember.
+        let suspect = if exit.is_clean() {
+            self.leases.of_runner(exit.runner)
+        } else {
+            self.leases.ended(exit.runner, why, Instant::now())
+        };
+        if !exit.is_clean() || suspect.is_some() {
+            tracing::debug!(runner = %exit.runner, code = exit.code, "a runner ended");
         }
-        if !exit.clean {
+        if !exit.is_clean() {
             self.tasks.spawn(async move {
                 process::kill(exit.runner).await;
                 Done::Nothing

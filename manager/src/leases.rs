@@ -17,8 +17,11 @@ use uuid::Uuid;
 /// Time from a claim until its runner has a process, which its manager starts right after it.
 const SPAWN_WITHIN: Duration = Duration::from_secs(1);
 
+/// Time for which the end of a runner is remembered whose lease was not heard of.
+const ENDED_KEPT: Duration = Duration::from_secs(60);
+
 /// Why a holder must be dead.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// It did not renew its lease.
     Silent,
@@ -28,16 +31,28 @@ pub enum Why {
     ManagerGone,
     /// Its process is gone.
     ProcessGone,
+    /// Its process has ended, and said that it could not reach NATS.
+    Unavailable,
 }
 
 impl Why {
     /// The reason in a few words.
-    pub fn as_str(&self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Silent => "its lease was not renewed",
             Self::NotStarted => "it did not start in time",
             Self::ManagerGone => "its manager is gone",
             Self::ProcessGone => "its process is gone",
+            Self::Unavailable => "it could not reach NATS",
+        }
+    }
+
+    /// Whether it counts as a failed start when it comes before the start: not where it says nothing of
+    /// the task, which will start as well as any other once there are managers and NATS.
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Silent | Self::NotStarted | Self::ProcessGone => true,
+            Self::ManagerGone | Self::Unavailable => false,
         }
     }
 }
@@ -64,6 +79,8 @@ struct Watched {
     /// A runner holds it. A manager that settles or recovers has no process by the name of the lease:
     /// that of a dead runner is missing for as long as its lease is recovered.
     by_runner: bool,
+    /// What its manager heard of the end of its process.
+    ended: Option<Why>,
     within: Duration,
     since: Instant,
 }
@@ -73,6 +90,8 @@ struct Watched {
 pub struct Leases {
     held: HashMap<JobName, Watched>,
     heard: HashMap<String, Instant>,
+    /// Runners that ended before their lease was heard of, or after it was settled: which, and when.
+    ended: HashMap<Uuid, (Why, Instant)>,
     up_since: Instant,
     up: bool,
 }
@@ -83,6 +102,7 @@ impl Leases {
         Self {
             held: HashMap::new(),
             heard: HashMap::new(),
+            ended: HashMap::new(),
             up_since: now,
             up: true,
         }
@@ -106,13 +126,19 @@ impl Leases {
         } else {
             lease.ttl.0
         };
+        let by_runner = has_runner(&lease.phase);
+        let ended = match self.held.get(job) {
+            Some(before) if before.runner == lease.runner => before.ended,
+            _ => self.ended.remove(&lease.runner).map(|(why, _)| why),
+        };
         let watched = Watched {
             revision,
             runner: lease.runner,
             manager: lease.manager.clone(),
             realm: lease.realm.clone(),
             starting,
-            by_runner: has_runner(&lease.phase),
+            by_runner,
+            ended: ended.filter(|_| by_runner),
             within,
             since: now,
         };
@@ -145,6 +171,22 @@ impl Leases {
         here.map(|watched| watched.runner).collect()
     }
 
+    /// The process of a runner has ended: the lease that it still holds. It stays suspected until it is
+    /// taken over, since NATS may be away now; one that is heard of later is suspected then.
+    pub fn ended(&mut self, runner: Uuid, why: Why, now: Instant) -> Option<Suspect> {
+        let mut held = self.held.values_mut();
+        match held.find(|watched| watched.runner == runner) {
+            Some(watched) if watched.by_runner => watched.ended = Some(why),
+            Some(_) => {}
+            None => {
+                (self.ended).retain(|_, (_, at)| now.duration_since(*at) < ENDED_KEPT);
+                self.ended.insert(runner, (why, now));
+            }
+        }
+        let suspect = self.of_runner(runner)?;
+        Some(Suspect { why, ..suspect })
+    }
+
     /// The lease of a runner whose process is gone.
     pub fn of_runner(&self, runner: Uuid) -> Option<Suspect> {
         let (job, watched) = self
@@ -166,7 +208,9 @@ impl Leases {
         let mut suspects = Vec::new();
         for (job, watched) in &self.held {
             let age = now.duration_since(watched.since);
-            let why = if age >= watched.within && watched.starting {
+            let why = if let Some(why) = watched.ended {
+                why
+            } else if age >= watched.within && watched.starting {
                 Why::NotStarted
             } else if age >= watched.within {
                 Why::Silent
@@ -320,6 +364,49 @@ mod tests {
         leases.observe(&job(), 5, Some(&running()), start);
         leases.observe(&job(), 4, Some(&starting()), start);
         assert_eq!(leases.of_runner(Uuid::nil()).unwrap().revision, 5);
+    }
+
+    #[test]
+    fn the_end_of_a_runner_is_remembered_until_its_lease_is_taken_over() {
+        let start = Instant::now();
+        let runner = Uuid::nil();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        let at_once = leases.ended(runner, Why::Unavailable, start).unwrap();
+        assert_eq!((at_once.revision, at_once.why), (2, Why::Unavailable));
+        leases.link(false, start);
+        assert!(leases.suspects(start).is_empty());
+        leases.link(true, start);
+        assert_eq!(leases.suspects(start), [at_once]);
+        // It had started, which was heard of late.
+        leases.observe(&job(), 3, Some(&running()), start);
+        assert_eq!(leases.suspects(start)[0].revision, 3);
+        let by = "rescuer".to_owned();
+        let recovering = apply(&running(), &Event::TakeOver { runner, by });
+        leases.observe(&job(), 4, Some(&recovering), start);
+        assert!(leases.suspects(start).is_empty());
+        assert_eq!(leases.ended(runner, Why::ProcessGone, start), None);
+        assert!(leases.suspects(start).is_empty());
+    }
+
+    #[test]
+    fn a_runner_may_end_before_its_claim_is_heard_of() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        assert_eq!(leases.ended(Uuid::nil(), Why::Unavailable, start), None);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        assert_eq!(leases.suspects(start)[0].why, Why::Unavailable);
+        assert_eq!(leases.ended(Uuid::max(), Why::ProcessGone, start), None);
+        assert_eq!(leases.ended.len(), 1);
+        leases.ended(Uuid::from_u128(1), Why::ProcessGone, start + ENDED_KEPT);
+        assert_eq!(leases.ended.len(), 1, "nobody will ask for the first");
+    }
+
+    #[test]
+    fn a_start_that_says_nothing_of_its_task_does_not_count() {
+        let counting = [Why::Silent, Why::NotStarted, Why::ProcessGone];
+        assert!(counting.into_iter().all(Why::counts));
+        assert!(!Why::ManagerGone.counts() && !Why::Unavailable.counts());
     }
 
     #[test]

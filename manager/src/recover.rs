@@ -52,6 +52,8 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
         runner: lease.runner,
         record,
         hold_until,
+        counts: suspect.why.counts(),
+        reason: why.to_owned(),
     };
     release(shared, job, &taken, revision, &event).await?;
     shared.tell(Kind::Recovered, job, data).await;

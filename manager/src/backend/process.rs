@@ -31,8 +31,22 @@ const SWEEP_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Exit {
     /// The runner.
     pub(crate) runner: Uuid,
+    /// Its exit code; none when a signal ended it.
+    pub(crate) code: Option<i32>,
+}
+
+impl Exit {
     /// Whether it ended as it should.
-    pub(crate) clean: bool,
+    pub(crate) fn is_clean(self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Whether it says that it could not try: there was no NATS; or what a program around the runner
+    /// says for `later` (`EX_TEMPFAIL`).
+    pub(crate) fn is_unavailable(self) -> bool {
+        let later = [air_runner::Exit::Unavailable.code(), 75];
+        later.map(|code| Some(i32::from(code))).contains(&self.code)
+    }
 }
 
 #[derive(Debug)]
@@ -147,8 +161,8 @@ impl Process {
         loop {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, code == 0, &exits),
-                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, false, &exits),
+                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, Some(code), &exits),
+                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, None, &exits),
                     Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(error) => return Err(error.into()),
@@ -160,7 +174,7 @@ impl Process {
         }
     }
 
-    fn ended(&self, pid: Pid, clean: bool, exits: &mpsc::UnboundedSender<Exit>) {
+    fn ended(&self, pid: Pid, code: Option<i32>, exits: &mpsc::UnboundedSender<Exit>) {
         let child = self
             .children
             .lock()
@@ -169,7 +183,7 @@ impl Process {
         if let Some(child) = child {
             let _ = exits.send(Exit {
                 runner: child.runner,
-                clean,
+                code,
             });
         }
     }

@@ -13,6 +13,7 @@ mod frozen;
 mod leases;
 mod neighbours;
 mod servers;
+mod starts;
 mod steps;
 
 use std::path::{Path, PathBuf};
