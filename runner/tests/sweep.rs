@@ -175,12 +175,12 @@ fn unreadable_runner() {
         let status = Command::new(name).arg(what).arg(&program).status();
         assert!(status.unwrap().success());
     };
-    run("cp", "/bin/sleep");
+    run("cp", "/bin/cat");
     // Whoever may execute a program and not read it may not look at its process either.
     run("chmod", "111");
     let mut runner = Command::new(&program)
-        .arg("1000")
         .envs([("AIR_RUNNER", "r"), ("AIR_SEQ", "7")])
+        .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let live = live_runners().unwrap();

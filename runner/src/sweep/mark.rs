@@ -38,11 +38,11 @@ impl Mark {
         match std::fs::read(format!("/proc/{pid}/environ")) {
             Ok(environment) => Self::of_environment(&environment),
             Err(error) if is_gone(&error) => Self::None,
-            Err(_) => match std::fs::read_to_string(format!("/proc/{pid}/status")) {
-                Ok(status) => Self::of_unreadable(&status, own_ids().map(|(user, _)| user)),
-                Err(error) if is_gone(&error) => Self::None,
-                Err(_) => Self::Hidden,
-            },
+            Err(_) => {
+                let file = |name| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                let own = own_ids().map(|(user, _)| user);
+                Self::of_unreadable(pid, &file("status"), &file("cmdline"), own)
+            }
         }
     }
 
@@ -67,14 +67,20 @@ impl Mark {
         }
     }
 
-    /// The mark of a process whose environment may not be read, by its `/proc/PID/status`. Nobody
-    /// asks here for runners of other users.
-    fn of_unreadable(status: &str, own: Option<u32>) -> Self {
-        let is_ours = match (own, ids(status, "Uid:")) {
-            (Some(own), Some(ids)) => ids.contains(&own),
-            _ => true,
-        };
-        if is_ours { Self::Hidden } else { Self::None }
+    /// The mark of a process whose environment may not be read, by what else `/proc` says of it: nothing,
+    /// if it is gone by now, or may not be read either.
+    ///
+    /// Nobody asks here for runners of other users. Process 1 was there before any manager. A runner gets
+    /// no arguments, and what a script would add to its own line can be read by its user.
+    fn of_unreadable(pid: i32, status: &[u8], command_line: &[u8], own: Option<u32>) -> Self {
+        let users = ids(&String::from_utf8_lossy(status), "Uid:");
+        let is_foreign = own.zip(users).is_some_and(|(own, ids)| !ids.contains(&own));
+        let words = command_line.iter().filter(|byte| **byte == 0).count();
+        if pid == 1 || is_foreign || words > 1 {
+            Self::None
+        } else {
+            Self::Hidden
+        }
     }
 }
 
@@ -121,15 +127,25 @@ mod tests {
 
     #[test]
     fn whom_our_user_may_not_look_at_may_be_a_runner_of_ours() {
+        let status = STATUS.as_bytes();
+        let line = b"/opt/runner\0";
         for (own, mark) in [
             (Some(1000), Mark::Hidden),
             (Some(0), Mark::Hidden),
             (Some(7), Mark::None),
             (None, Mark::Hidden),
         ] {
-            assert_eq!(Mark::of_unreadable(STATUS, own), mark, "{own:?}");
+            assert_eq!(Mark::of_unreadable(9, status, line, own), mark, "{own:?}");
         }
-        assert_eq!(Mark::of_unreadable("", Some(7)), Mark::Hidden);
+        assert_eq!(Mark::of_unreadable(9, b"", b"", Some(7)), Mark::Hidden);
+    }
+
+    #[test]
+    fn what_can_be_no_runner_hides_none() {
+        let status = STATUS.as_bytes();
+        let agent = Mark::of_unreadable(9, status, b"ssh-agent\0-D\0", Some(0));
+        let init = Mark::of_unreadable(1, status, b"init\0", Some(0));
+        assert_eq!((agent, init), (Mark::None, Mark::None));
     }
 
     #[test]
