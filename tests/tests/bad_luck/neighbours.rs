@@ -1,12 +1,13 @@
 //! Managers side by side on one host: none takes for dead what it cannot see, or does not know by its name.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use air_protocol::record::Status;
 use air_tests::{Installation, Program, binary, wait_for};
 
-use crate::{POLL, ends_well, exists, file, noted, running, runs, short_leases};
+use crate::{POLL, ends_well, exists, file, murder, noted, running, runs, short_leases};
 
 /// Runs until the file `go` is there.
 const WAITS: &str = "touch up; while ! test -e go; do sleep 0.02; done";
@@ -100,6 +101,29 @@ async fn a_runner_by_any_other_name_lives_as_well() {
     air.add_manager(&[]);
     managers(&air, 2).await;
     runs_once_to_its_end(&air).await;
+}
+
+#[tokio::test]
+async fn who_recovers_a_dead_runner_kills_what_it_left_though_it_is_nobodys_child() {
+    let mut air = Installation::start(1).await;
+    let line = "test $AIR_ATTEMPT -eq 2 && exit 0; setsid sleep 600 & sleep 600";
+    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    let runner = running(&air, "t").await;
+    // Its sweep at the start is over long before the runner dies, and finds nothing.
+    air.add_manager(&[]);
+    managers(&air, 2).await;
+    air.managers[0].kill();
+    air.publish("other", r#"{"run":"true"}"#).await;
+    air.wait_completed("other").await;
+    murder(runner);
+    ends_well(&air, &["t"]).await;
+    let lost = air.records("j").await.remove(0).1;
+    assert!(lost.lost);
+    // Long before its lease of 30 s ends: who is not its parent misses it in the list of processes. Others than
+    // root may have processes that they may not look at, so that nobody is judged by the list.
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        assert_eq!(lost.error.unwrap(), "runner lost: its process is gone");
+    }
 }
 
 /// A process that seems to be left by a dead runner of the installation `system`.
