@@ -48,7 +48,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// What a task of the loop brings back.
 enum Done {
     Look(Box<Backlog>, Result<Outcome, Failed>),
-    Recovery,
+    Recovery(Option<Key>),
     Poll(Result<poll::Sight, air_nats::Error>),
     Live(HashSet<Uuid>),
     Nothing,
@@ -189,11 +189,21 @@ impl Control {
     }
 
     fn on_exit(&mut self, exit: Exit) {
-        let suspect = self.leases.of_runner(exit.runner);
-        if !exit.clean || suspect.is_some() {
-            tracing::debug!(runner = %exit.runner, clean = exit.clean, "a runner ended");
+        let why = if exit.is_unavailable() {
+            Why::Unavailable
+        } else {
+            Why::ProcessGone
+        };
+        // One that ended well has released its lease: there is nothing to remember.
+        let suspect = if exit.is_clean() {
+            self.leases.of_runner(exit.runner)
+        } else {
+            self.leases.ended(exit.runner, why, Instant::now())
+        };
+        if !exit.is_clean() || suspect.is_some() {
+            tracing::debug!(runner = %exit.runner, code = exit.code, "a runner ended");
         }
-        if !exit.clean {
+        if !exit.is_clean() {
             self.spawn(UnderWay::Other, async move {
                 process::kill(exit.runner).await;
                 Done::Nothing
@@ -216,10 +226,11 @@ impl Control {
                 shared.learn_spec(&suspect.job, false).await?;
                 recover(&shared, &suspect).await
             };
-            if let Err(error) = recovered.await {
+            let other = recovered.await.unwrap_or_else(|error| {
                 tracing::warn!(job = %suspect.job, %error, "could not recover; trying again");
-            }
-            Done::Recovery
+                None
+            });
+            Done::Recovery(other)
         });
     }
 
@@ -234,12 +245,14 @@ impl Control {
         }
     }
 
-    /// Looks for runners of this machine that live no longer, and are nobody's children.
+    /// Looks for runners of this machine that live no longer, and are no children of this manager.
     fn look_for_runners(&mut self) {
         let Some(realm) = self.shared.me.realm.clone() else {
             return;
         };
-        let runners = self.leases.runners_in(&realm);
+        let mut runners = self.leases.runners_in(&realm, Instant::now());
+        let children = self.shared.backend.children();
+        runners.retain(|runner| !children.contains(runner));
         if runners.is_empty() {
             return;
         }
@@ -250,7 +263,7 @@ impl Control {
             };
             let gone = runners
                 .into_iter()
-                .filter(|runner| !live.contains(&runner.to_string()));
+                .filter(|runner| live.lacks(&runner.to_string()));
             Done::Live(gone.collect())
         });
     }
@@ -269,7 +282,14 @@ impl Control {
                 self.on_looked(&job, backlog, outcome);
                 self.agenda.done(&job);
             }
-            (Done::Recovery, UnderWay::Recovery(job)) => drop(self.recovering.remove(&job)),
+            (Done::Recovery(other), UnderWay::Recovery(job)) => {
+                self.recovering.remove(&job);
+                // The watch has not told this yet: it may hang, or the key was erased without a marker.
+                if let Some(key) = other {
+                    let now = Instant::now();
+                    self.leases.observe(&job, key.revision(), key.state(), now);
+                }
+            }
             (Done::Live(gone), _) => {
                 for runner in gone {
                     if let Some(suspect) = self.leases.of_runner(runner) {
@@ -282,7 +302,7 @@ impl Control {
             }
             (Done::Poll(Ok(sight)), _) => self.on_poll(sight),
             (Done::Poll(Err(error)), _) => tracing::warn!(%error, "could not poll"),
-            (Done::Look(..) | Done::Recovery | Done::Nothing, _) => {}
+            (Done::Look(..) | Done::Recovery(_) | Done::Nothing, _) => {}
         }
     }
 

@@ -14,8 +14,14 @@ use air_protocol::limits::HEARTBEAT_TTL;
 use air_protocol::names::JobName;
 use uuid::Uuid;
 
+/// Time from a claim until its runner has a process, which its manager starts right after it.
+const SPAWN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Time for which the end of a runner is remembered whose lease was not heard of.
+const ENDED_KEPT: Duration = Duration::from_secs(60);
+
 /// Why a holder must be dead.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// It did not renew its lease.
     Silent,
@@ -25,16 +31,28 @@ pub enum Why {
     ManagerGone,
     /// Its process is gone.
     ProcessGone,
+    /// Its process has ended, and said that it could not reach NATS.
+    Unavailable,
 }
 
 impl Why {
     /// The reason in a few words.
-    pub fn as_str(&self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Silent => "its lease was not renewed",
             Self::NotStarted => "it did not start in time",
             Self::ManagerGone => "its manager is gone",
             Self::ProcessGone => "its process is gone",
+            Self::Unavailable => "it could not reach NATS",
+        }
+    }
+
+    /// Whether it counts as a failed start when it comes before the start: not where it says nothing of
+    /// the task, which will start as well as any other once there are managers and NATS.
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Silent | Self::NotStarted | Self::ProcessGone => true,
+            Self::ManagerGone | Self::Unavailable => false,
         }
     }
 }
@@ -58,6 +76,11 @@ struct Watched {
     realm: Option<String>,
     /// Still waiting for its runner to start.
     starting: bool,
+    /// A runner holds it. A manager that settles or recovers has no process by the name of the lease:
+    /// that of a dead runner is missing for as long as its lease is recovered.
+    by_runner: bool,
+    /// What its manager heard of the end of its process.
+    ended: Option<Why>,
     within: Duration,
     since: Instant,
 }
@@ -67,6 +90,8 @@ struct Watched {
 pub struct Leases {
     held: HashMap<JobName, Watched>,
     heard: HashMap<String, Instant>,
+    /// Runners that ended before their lease was heard of, or after it was settled: which, and when.
+    ended: HashMap<Uuid, (Why, Instant)>,
     up_since: Instant,
     up: bool,
 }
@@ -77,6 +102,7 @@ impl Leases {
         Self {
             held: HashMap::new(),
             heard: HashMap::new(),
+            ended: HashMap::new(),
             up_since: now,
             up: true,
         }
@@ -100,12 +126,19 @@ impl Leases {
         } else {
             lease.ttl.0
         };
+        let by_runner = has_runner(&lease.phase);
+        let ended = match self.held.get(job) {
+            Some(before) if before.runner == lease.runner => before.ended,
+            _ => self.ended.remove(&lease.runner).map(|(why, _)| why),
+        };
         let watched = Watched {
             revision,
             runner: lease.runner,
             manager: lease.manager.clone(),
             realm: lease.realm.clone(),
             starting,
+            by_runner,
+            ended: ended.filter(|_| by_runner),
             within,
             since: now,
         };
@@ -129,13 +162,29 @@ impl Leases {
         }
     }
 
-    /// Runners of the leases in `realm` that have started, or should have.
-    pub fn runners_in(&self, realm: &str) -> HashSet<Uuid> {
-        let here = self
-            .held
-            .values()
-            .filter(|watched| watched.realm.as_deref() == Some(realm));
+    /// Runners of the leases in `realm` that have a process, or should have.
+    pub fn runners_in(&self, realm: &str, now: Instant) -> HashSet<Uuid> {
+        let here = self.held.values().filter(|watched| {
+            let spawned = !watched.starting || now.duration_since(watched.since) >= SPAWN_WITHIN;
+            watched.realm.as_deref() == Some(realm) && watched.by_runner && spawned
+        });
         here.map(|watched| watched.runner).collect()
+    }
+
+    /// The process of a runner has ended: the lease that it still holds. It stays suspected until it is
+    /// taken over, since NATS may be away now; one that is heard of later is suspected then.
+    pub fn ended(&mut self, runner: Uuid, why: Why, now: Instant) -> Option<Suspect> {
+        let mut held = self.held.values_mut();
+        match held.find(|watched| watched.runner == runner) {
+            Some(watched) if watched.by_runner => watched.ended = Some(why),
+            Some(_) => {}
+            None => {
+                (self.ended).retain(|_, (_, at)| now.duration_since(*at) < ENDED_KEPT);
+                self.ended.insert(runner, (why, now));
+            }
+        }
+        let suspect = self.of_runner(runner)?;
+        Some(Suspect { why, ..suspect })
     }
 
     /// The lease of a runner whose process is gone.
@@ -143,7 +192,7 @@ impl Leases {
         let (job, watched) = self
             .held
             .iter()
-            .find(|(_, watched)| watched.runner == runner)?;
+            .find(|(_, watched)| watched.runner == runner && watched.by_runner)?;
         Some(Suspect {
             job: job.clone(),
             revision: watched.revision,
@@ -159,7 +208,9 @@ impl Leases {
         let mut suspects = Vec::new();
         for (job, watched) in &self.held {
             let age = now.duration_since(watched.since);
-            let why = if age >= watched.within && watched.starting {
+            let why = if let Some(why) = watched.ended {
+                why
+            } else if age >= watched.within && watched.starting {
                 Why::NotStarted
             } else if age >= watched.within {
                 Why::Silent
@@ -193,10 +244,17 @@ impl Leases {
     }
 }
 
+fn has_runner(phase: &Phase) -> bool {
+    match phase {
+        Phase::Starting { .. } | Phase::Running(_) | Phase::Stopping { .. } => true,
+        Phase::Settling { .. } | Phase::Recovering { .. } => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use air_protocol::job::{Change, Event};
-    use air_protocol::lease::{Lease, Target};
+    use air_protocol::lease::{Ending, Lease, Target};
     use air_protocol::time::{Span, Time};
 
     use super::*;
@@ -306,7 +364,89 @@ mod tests {
         leases.observe(&job(), 5, Some(&running()), start);
         leases.observe(&job(), 4, Some(&starting()), start);
         assert_eq!(leases.of_runner(Uuid::nil()).unwrap().revision, 5);
-        assert_eq!(leases.runners_in("here"), HashSet::from([Uuid::nil()]));
-        assert!(leases.runners_in("there").is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_runner_is_remembered_until_its_lease_is_taken_over() {
+        let start = Instant::now();
+        let runner = Uuid::nil();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        let at_once = leases.ended(runner, Why::Unavailable, start).unwrap();
+        assert_eq!((at_once.revision, at_once.why), (2, Why::Unavailable));
+        leases.link(false, start);
+        assert!(leases.suspects(start).is_empty());
+        leases.link(true, start);
+        assert_eq!(leases.suspects(start), [at_once]);
+        // It had started, which was heard of late.
+        leases.observe(&job(), 3, Some(&running()), start);
+        assert_eq!(leases.suspects(start)[0].revision, 3);
+        let by = "rescuer".to_owned();
+        let recovering = apply(&running(), &Event::TakeOver { runner, by });
+        leases.observe(&job(), 4, Some(&recovering), start);
+        assert!(leases.suspects(start).is_empty());
+        assert_eq!(leases.ended(runner, Why::ProcessGone, start), None);
+        assert!(leases.suspects(start).is_empty());
+    }
+
+    #[test]
+    fn a_runner_may_end_before_its_claim_is_heard_of() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        assert_eq!(leases.ended(Uuid::nil(), Why::Unavailable, start), None);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        assert_eq!(leases.suspects(start)[0].why, Why::Unavailable);
+        assert_eq!(leases.ended(Uuid::max(), Why::ProcessGone, start), None);
+        assert_eq!(leases.ended.len(), 1);
+        leases.ended(Uuid::from_u128(1), Why::ProcessGone, start + ENDED_KEPT);
+        assert_eq!(leases.ended.len(), 1, "nobody will ask for the first");
+    }
+
+    #[test]
+    fn a_start_that_says_nothing_of_its_task_does_not_count() {
+        let counting = [Why::Silent, Why::NotStarted, Why::ProcessGone];
+        assert!(counting.into_iter().all(Why::counts));
+        assert!(!Why::ManagerGone.counts() && !Why::Unavailable.counts());
+    }
+
+    #[test]
+    fn only_runners_that_should_have_a_process_are_looked_for() {
+        let start = Instant::now();
+        let own = HashSet::from([Uuid::nil()]);
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&starting()), start);
+        let claimed = start + SPAWN_WITHIN - Duration::from_millis(1);
+        assert!(
+            leases.runners_in("here", claimed).is_empty(),
+            "its manager is about to spawn it"
+        );
+        assert_eq!(leases.runners_in("here", start + SPAWN_WITHIN), own);
+        leases.observe(&job(), 3, Some(&running()), start);
+        assert_eq!(leases.runners_in("here", start), own);
+        assert!(leases.runners_in("there", start).is_empty());
+        let stopping = apply(&running(), &Event::Stop(Ending::Cancel));
+        leases.observe(&job(), 4, Some(&stopping), start);
+        assert_eq!(leases.runners_in("here", start), own);
+    }
+
+    #[test]
+    fn managers_that_settle_or_recover_have_no_process_to_look_for() {
+        let start = Instant::now();
+        let later = start + SPAWN_WITHIN;
+        let (runner, by) = (Uuid::nil(), "rescuer".to_owned());
+        let recovering = apply(&running(), &Event::TakeOver { runner, by });
+        let settling = Lease {
+            phase: Phase::Settling { decisions: vec![] },
+            ..running().lease().unwrap().clone()
+        };
+        let settling = apply(&JobState::new(Time::default()), &Event::Claim(settling));
+        for state in [recovering, settling] {
+            let mut leases = Leases::new(start);
+            leases.observe(&job(), 2, Some(&state), start);
+            let name = state.name();
+            assert!(leases.runners_in("here", later).is_empty(), "{name}");
+            assert_eq!(leases.of_runner(runner), None, "{name}");
+            assert_eq!(leases.suspects(start + TTL)[0].why, Why::Silent, "{name}");
+        }
     }
 }

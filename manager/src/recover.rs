@@ -16,25 +16,24 @@ use crate::settle::{Base, commit, last_seq, release, store};
 use crate::shared::{Shared, now};
 
 /// Takes a lease over at the revision that was judged, and settles it. A holder that has renewed
-/// since makes this fail, and nothing happens.
-pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Failed> {
+/// since makes this fail, and nothing happens. Gives the key where it is not what was judged.
+pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option<Key>, Failed> {
     let job = &suspect.job;
-    let Key::State(state, revision) = shared.nats.job(job).await? else {
-        return Ok(());
+    let key = shared.nats.job(job).await?;
+    let (state, lease) = match &key {
+        Key::State(state, revision) if *revision == suspect.revision => match state.lease() {
+            Some(lease) => (state, lease),
+            None => return Ok(Some(key)),
+        },
+        _ => return Ok(Some(key)),
     };
-    let Some(lease) = state.lease() else {
-        return Ok(());
-    };
-    if revision != suspect.revision {
-        return Ok(());
-    }
     let event = Event::TakeOver {
         runner: lease.runner,
         by: shared.me.id.clone(),
     };
-    let taken = then(&state, &event, now())?;
-    let Swap::Won(revision) = shared.nats.write_job(job, &taken, revision).await? else {
-        return Ok(());
+    let taken = then(state, &event, now())?;
+    let Swap::Won(revision) = shared.nats.write_job(job, &taken, suspect.revision).await? else {
+        return Ok(None);
     };
     air_nats::crash::point("recovering");
     let why = suspect.why.as_str();
@@ -42,9 +41,8 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
     let fence = fence(&lease.phase, suspect.revision);
     let data = data(lease, fence, why);
     shared.tell(Kind::Lost, job, data.clone()).await;
-    if lease.realm == shared.me.realm {
-        process::kill(lease.runner).await;
-    }
+    // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
+    process::kill(lease.runner).await;
     let record = settle(shared, job, lease, fence, why).await?;
     air_nats::crash::point("recovered");
     let starting = matches!(of(&lease.phase), Phase::Starting { .. });
@@ -53,10 +51,12 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<(), Fa
         runner: lease.runner,
         record,
         hold_until,
+        counts: suspect.why.counts(),
+        reason: why.to_owned(),
     };
     release(shared, job, &taken, revision, &event).await?;
     shared.tell(Kind::Recovered, job, data).await;
-    Ok(())
+    Ok(None)
 }
 
 /// The phase that the dead holder was in.

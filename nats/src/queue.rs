@@ -109,6 +109,9 @@ pub struct Queues {
 #[derive(Debug, Deserialize)]
 pub(crate) struct StreamInfo {
     pub(crate) config: serde_json::Value,
+    /// When it was made, as the server writes it.
+    #[serde(default)]
+    pub(crate) created: String,
     pub(crate) state: StreamState,
     #[serde(default)]
     total: u64,

@@ -104,6 +104,17 @@ impl Nats {
         }
     }
 
+    /// What tells this installation from all others, whatever the address by which its server is reached: the
+    /// stream of tasks, and when it was made.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn system(&self) -> Result<String, Error> {
+        let stream = self.names.stream();
+        let created = self.stream_info(&stream, None).await?.created;
+        Ok(format!("{stream}@{created}"))
+    }
+
     async fn check_jetstream(&self) -> Result<(), TopologyError> {
         match self.api::<Value>("INFO", &Value::Null).await {
             Ok(_) => Ok(()),

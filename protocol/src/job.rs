@@ -189,7 +189,9 @@ impl JobState {
                 runner,
                 record,
                 hold_until,
-            } => next.on_recovered(*runner, *record, *hold_until, at),
+                counts,
+                reason,
+            } => next.on_recovered(*runner, *record, *hold_until, *counts, reason, at),
             Event::Fold(ledger) => next.on_fold(ledger),
             Event::Drained { at } => next.on_drained(*at),
             Event::Fail { task } => next.on_fail(task.clone()),
@@ -330,6 +332,8 @@ impl JobState {
         runner: Uuid,
         record: u64,
         hold: Option<Time>,
+        counts: bool,
+        reason: &str,
         at: Time,
     ) -> Option<bool> {
         let lease = self.held_by(runner)?;
@@ -351,8 +355,8 @@ impl JobState {
             self.forget_failed_starts();
         }
         if starting {
-            self.failed_starts += 1;
-            self.start_error = Some("the runner was lost before it started".to_owned());
+            self.failed_starts += u32::from(counts);
+            self.start_error = Some(format!("the runner was lost before it started: {reason}"));
         }
         self.hold(hold);
         self.last_record = self.last_record.max(record);

@@ -16,7 +16,7 @@ pub struct Lease {
     pub manager: String,
     /// Backend that starts the runner.
     pub backend: String,
-    /// Processes that the manager can see: machine and process-id namespace.
+    /// Processes that the manager can see and look into: machine, namespaces, user and group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
     /// When the manager claimed.

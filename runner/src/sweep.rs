@@ -2,26 +2,24 @@
 //!
 //! A runner killed by SIGKILL cannot end its tree. The manager that started it calls
 //! [`sweep`], which goes by the `AIR_RUNNER` that every process of a task inherits, and by
-//! ancestry for those that dropped it. Blocking: call it from a thread that may wait.
-//! Never signals the calling process.
+//! ancestry for those that dropped it. What cannot be seen proves nobody dead.
+//! Blocking: call it from a thread that may wait. Never signals the calling process.
+
+mod mark;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::execute::procfs::{Process, family};
-use crate::execute::workdir::LINK_NAME;
+use crate::execute::procfs::{Process, family, newest_first};
 
-/// File name of the runner's executable.
-const RUNNER_NAME: &str = "air-runner";
-/// What the kernel puts behind the name of an executable that was replaced since.
-const REPLACED: &[u8] = b" (deleted)";
+use mark::Mark;
+
+pub use mark::own_ids;
+
 /// Pause between two rounds of SIGKILL.
 const ROUND: Duration = Duration::from_millis(5);
 
@@ -71,13 +69,17 @@ pub struct Swept {
 pub fn find(mut wanted: impl FnMut(&str) -> bool) -> io::Result<Vec<Found>> {
     let own = std::process::id().cast_signed();
     let mut marked = BTreeMap::new();
+    let mut runners = BTreeSet::new();
     let members = family(
-        |process| match runner_id(process.pid).filter(|id| wanted(id)) {
-            Some(id) if process.pid != own => {
-                marked.insert(process.pid, id);
+        |process| match Mark::read(process.pid) {
+            Mark::Of { runner, role, .. } if process.pid != own && wanted(&runner) => {
+                marked.insert(process.pid, runner);
+                if role == Role::Runner {
+                    runners.insert(process.pid);
+                }
                 true
             }
-            _ => false,
+            Mark::None | Mark::Of { .. } | Mark::Hidden => false,
         },
         |_| {},
     )?;
@@ -92,7 +94,7 @@ pub fn find(mut wanted: impl FnMut(&str) -> bool) -> io::Result<Vec<Found>> {
                     .or_else(|| ancestor(process, &members, &marked))
                     .cloned()
                     .unwrap_or_default(),
-                role: if id.is_some() && is_runner(process.pid) {
+                role: if runners.contains(&process.pid) {
                     Role::Runner
                 } else {
                     Role::Task
@@ -120,15 +122,88 @@ fn ancestor<'a>(
     None
 }
 
-/// The ids of all runners that have a live runner process on this host.
+/// The runners that live on this host, as far as this process may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    runners: BTreeSet<String>,
+    /// There are processes that may be runners, and that cannot be told.
+    hides: bool,
+}
+
+impl Live {
+    fn of(marks: impl IntoIterator<Item = Mark>) -> Self {
+        let mut live = Self::default();
+        for mark in marks {
+            match mark {
+                Mark::Of {
+                    runner,
+                    role: Role::Runner,
+                    ..
+                } => drop(live.runners.insert(runner)),
+                Mark::Hidden => live.hides = true,
+                Mark::None | Mark::Of { .. } => {}
+            }
+        }
+        live
+    }
+
+    /// Whether a runner was seen alive.
+    pub fn has(&self, runner: &str) -> bool {
+        self.runners.contains(runner)
+    }
+
+    /// Whether a runner of this host, user and group is dead for sure.
+    pub fn lacks(&self, runner: &str) -> bool {
+        !self.hides && !self.has(runner)
+    }
+}
+
+/// The runners that have a live runner process on this host, whatever its executable is called.
 ///
 /// Fails if `/proc` cannot be listed.
-pub fn live_runners() -> io::Result<BTreeSet<String>> {
-    let found = find(|_| true)?.into_iter();
-    Ok(found
-        .filter(|found| found.role == Role::Runner)
-        .map(|found| found.runner)
-        .collect())
+pub fn live_runners() -> io::Result<Live> {
+    Ok(Live::of(newest_first()?.into_iter().map(Mark::read)))
+}
+
+/// A process, its parent, and its mark.
+type Marked = (i32, i32, Mark);
+
+/// The runners of the installation `system` that live no longer, and have left processes behind.
+///
+/// Those of other installations on this host are left to their own managers: what has no runner in
+/// our eyes may have one in theirs. Fails if `/proc` cannot be listed.
+pub fn orphaned(system: &str) -> io::Result<BTreeSet<String>> {
+    let processes = newest_first()?.into_iter().filter_map(Process::read);
+    let processes: Vec<Marked> = processes
+        .filter(|process| !process.ended)
+        .map(|process| (process.pid, process.parent, Mark::read(process.pid)))
+        .collect();
+    // In this order: a runner is there before its task, so that one which starts now is no orphan.
+    Ok(orphans(&processes, &live_runners()?, system))
+}
+
+/// A hidden process is the runner of its children only. It does not keep all others from being swept,
+/// since a session of its user often has some that have nothing to do with runners.
+fn orphans(processes: &[Marked], live: &Live, system: &str) -> BTreeSet<String> {
+    let hidden = |(pid, _, mark): &Marked| (*mark == Mark::Hidden).then_some(*pid);
+    let hidden: BTreeSet<i32> = processes.iter().filter_map(hidden).collect();
+    let (mut orphans, mut spared) = (BTreeSet::new(), BTreeSet::new());
+    for (_, parent, mark) in processes {
+        let Mark::Of {
+            runner, system: of, ..
+        } = mark
+        else {
+            continue;
+        };
+        if of.as_deref() == Some(system) && !live.has(runner) {
+            orphans.insert(runner.clone());
+        }
+        if hidden.contains(parent) {
+            spared.insert(runner.clone());
+        }
+    }
+    orphans.retain(|runner| !spared.contains(runner));
+    orphans
 }
 
 /// Kills `whom` of the runners whose id satisfies `wanted`, until a look at all processes
@@ -181,34 +256,49 @@ fn send(found: &Found, signal: Signal) {
     }
 }
 
-/// `AIR_RUNNER` in the environment of a process, if it may be read.
-fn runner_id(pid: i32) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let id = environment
-        .split(|byte| *byte == 0)
-        .find_map(|line| line.strip_prefix(b"AIR_RUNNER="))?;
-    Some(String::from_utf8_lossy(id).into_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether a process is a runner, and not the runner's executable called by its task as
-/// `airx`, which the environment alone does not tell.
-fn is_runner(pid: i32) -> bool {
-    let Ok(executable) = std::fs::read_link(format!("/proc/{pid}/exe")) else {
-        return false;
-    };
-    let executable = executable.as_os_str().as_bytes();
-    let executable = executable.strip_suffix(REPLACED).unwrap_or(executable);
-    let Ok(arguments) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
-        return false;
-    };
-    let called = arguments
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default();
-    file_name(executable) == Some(OsStr::new(RUNNER_NAME))
-        && file_name(called) != Some(OsStr::new(LINK_NAME))
-}
+    fn of(runner: &str, role: Role) -> Mark {
+        Mark::Of {
+            runner: runner.to_owned(),
+            role,
+            system: Some("ours".to_owned()),
+        }
+    }
 
-fn file_name(path: &[u8]) -> Option<&OsStr> {
-    Path::new(OsStr::from_bytes(path)).file_name()
+    #[test]
+    fn what_cannot_be_seen_proves_nobody_dead() {
+        let seen = [of("a", Role::Runner), of("b", Role::Task)];
+        let live = Live::of(seen.clone());
+        assert!(live.has("a") && !live.lacks("a"));
+        assert!(!live.has("b") && live.lacks("b"), "a task is no runner");
+        let live = Live::of(seen.into_iter().chain([Mark::Hidden]));
+        assert!(live.has("a") && !live.has("b") && !live.lacks("b"));
+    }
+
+    #[test]
+    fn orphans_are_those_of_our_own_installation_without_a_runner() {
+        let elsewhere = |system: Option<&str>| Mark::Of {
+            runner: "elsewhere".to_owned(),
+            role: Role::Task,
+            system: system.map(str::to_owned),
+        };
+        let processes = [
+            (10, 1, of("lives", Role::Runner)),
+            (11, 10, of("lives", Role::Task)),
+            (12, 1, of("dead", Role::Task)),
+            (13, 12, of("dead", Role::Task)),
+            (14, 1, elsewhere(Some("theirs"))),
+            (19, 1, elsewhere(None)),
+            (15, 1, Mark::Hidden),
+            (16, 15, of("hidden", Role::Task)),
+            (17, 16, of("hidden", Role::Task)),
+            (18, 1, Mark::None),
+        ];
+        let live = Live::of(processes.iter().map(|(_, _, mark)| mark.clone()));
+        let found = orphans(&processes, &live, "ours");
+        assert_eq!(found, BTreeSet::from(["dead".to_owned()]));
+    }
 }

@@ -7,41 +7,34 @@
 )]
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use air_runner::sweep::{Role, Whom, find, live_runners, sweep};
+use air_runner::sweep::{Role, Whom, find, live_runners, own_ids, sweep};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A stand-in for the runner: the shell under the runner's name, with a task below it.
+/// A stand-in for the runner: the shell with what only a runner has, and a task below it, which
+/// is the same executable.
 struct Stand {
     id: String,
     runner: Child,
     output: BufReader<ChildStdout>,
-    _folder: tempfile::TempDir,
 }
 
 impl Stand {
     /// Starts it, and waits for the line with which `line` must say that all is there.
     fn start(line: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let id = folder
-            .path()
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let executable = folder.path().join("air-runner");
-        fs::copy("/bin/sh", &executable).unwrap();
-        let mut runner = Command::new(&executable)
-            .args(["-c", line])
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{number}", std::process::id());
+        let mut runner = Command::new("/bin/sh")
+            .args(["-c", &format!("unset AIR_SEQ; {line}")])
             .env("AIR_RUNNER", &id)
-            .env("EXECUTABLE", &executable)
+            .env("AIR_SEQ", "7")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -49,12 +42,7 @@ impl Stand {
             .unwrap();
         let mut output = BufReader::new(runner.stdout.take().unwrap());
         assert_eq!(read_line(&mut output), "ready");
-        Self {
-            id,
-            runner,
-            output,
-            _folder: folder,
-        }
+        Self { id, runner, output }
     }
 
     fn roles(&self) -> (usize, usize) {
@@ -100,13 +88,13 @@ fn read_line(output: &mut BufReader<ChildStdout>) -> String {
 fn a_live_runner_is_told_from_its_task_and_spared() {
     let stand = Stand::start("setsid sleep 1000 & sleep 1000 & echo ready; read for_ever");
     stand.wait_for(|roles| roles == (1, 2));
-    assert!(live_runners().unwrap().contains(&stand.id));
+    assert!(live_runners().unwrap().has(&stand.id));
     assert_eq!(stand.sweep(Whom::Tasks), 2);
     let (runners, _) = stand.roles();
     assert_eq!(runners, 1);
     stand.sweep(Whom::TasksAndRunners);
     assert_eq!(stand.roles(), (0, 0));
-    assert!(!live_runners().unwrap().contains(&stand.id));
+    assert!(!live_runners().unwrap().has(&stand.id));
     stand.all_gone();
 }
 
@@ -119,7 +107,7 @@ fn what_a_killed_runner_left_is_killed_to_the_last_also_when_it_forks() {
     );
     stand.runner.kill().unwrap();
     stand.runner.wait().unwrap();
-    assert!(!live_runners().unwrap().contains(&stand.id));
+    assert!(!live_runners().unwrap().has(&stand.id));
     assert!(stand.sweep(Whom::Tasks) >= 4);
     stand.all_gone();
 }
@@ -136,17 +124,69 @@ fn a_process_that_drops_the_mark_is_found_by_its_ancestors() {
 }
 
 #[test]
-fn the_executable_called_as_airx_by_a_task_is_no_runner() {
-    let mut stand = Stand::start(
-        "ln -s \"$EXECUTABLE\" \"${EXECUTABLE%/*}/airx\"; \
-         setsid \"${EXECUTABLE%/*}/airx\" -c 'echo ready; kill -STOP $$' & wait",
-    );
+fn the_runners_executable_called_by_a_task_is_no_runner() {
+    let mut stand = Stand::start("setsid /bin/sh -c 'echo ready; kill -STOP $$' & wait");
     stand.runner.kill().unwrap();
     stand.runner.wait().unwrap();
     stand.wait_for(|(runners, _)| runners == 0);
-    assert!(!live_runners().unwrap().contains(&stand.id));
+    assert!(!live_runners().unwrap().has(&stand.id));
     stand.sweep(Whom::Tasks);
     stand.all_gone();
+}
+
+/// Starts the test `unreadable_runner` of this binary anew; by root, who may look at everything, as
+/// another user.
+fn as_a_user_with_limits() -> Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match own_ids().unwrap() {
+        (0, _) => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            command.arg(own);
+            command
+        }
+        _ => Command::new(own),
+    };
+    command.args(["--ignored", "--exact", "unreadable_runner"]);
+    command
+}
+
+#[test]
+fn a_runner_that_may_not_be_looked_at_is_not_dead() {
+    let probe = as_a_user_with_limits().arg("--list").output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        eprintln!("SKIPPED: this test cannot start itself as a user who is not root");
+        return;
+    }
+    let output = as_a_user_with_limits().output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
+#[test]
+#[ignore = "started by the test above, as a user who is not root"]
+fn unreadable_runner() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    let run = |name: &str, what: &str| {
+        let status = Command::new(name).arg(what).arg(&program).status();
+        assert!(status.unwrap().success());
+    };
+    run("cp", "/bin/cat");
+    // Whoever may execute a program and not read it may not look at its process either.
+    run("chmod", "111");
+    let mut runner = Command::new(&program)
+        .envs([("AIR_RUNNER", "r"), ("AIR_SEQ", "7")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let live = live_runners().unwrap();
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    assert!(!live.lacks("r"), "{live:?}");
 }
 
 #[test]

@@ -144,17 +144,19 @@ fn processes(runs: &BTreeMap<Uuid, JobName>) -> Vec<Process> {
     let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
     let process = |pid: u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mut variables = environment.split(|byte| *byte == 0);
-        let run = variables.find_map(|variable| variable.strip_prefix(b"AIR_RUNNER="))?;
+        let variables = environment.split(|byte| *byte == 0);
+        let run = variables
+            .clone()
+            .find_map(|variable| variable.strip_prefix(b"AIR_RUNNER="))?;
         let run = Uuid::try_parse_ascii(run).ok()?;
-        let called = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let called = called.split(|byte| *byte == 0).next()?;
         Some(Process {
             host: "here".into(),
             pid,
             run,
             job: runs.get(&run)?.clone(),
-            is_runner: called.ends_with(b"air-runner"),
+            is_runner: variables
+                .clone()
+                .any(|variable| variable.starts_with(b"AIR_SEQ=")),
         })
     };
     pids.filter_map(process).collect()

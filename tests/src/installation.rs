@@ -1,6 +1,7 @@
 //! A whole installation: a server with its streams, managers, and the questions that tests ask.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -63,8 +64,13 @@ impl Installation {
 
     /// The command that starts a manager.
     pub fn manager_command(&self, options: &[&str]) -> Command {
+        self.manager_command_with(&binary("air-runner"), options)
+    }
+
+    /// The same, with another program that starts as its runners.
+    pub fn manager_command_with(&self, runner: &Path, options: &[&str]) -> Command {
         let mut command = self.airx(&["manager", "--poll", "1s", "--runner"]);
-        command.arg(binary("air-runner"));
+        command.arg(runner);
         if !options.contains(&"--sync-interval") {
             command.args(["--sync-interval", "0"]);
         }

@@ -3,14 +3,14 @@
 //! It owns all waiting for children of this process. A manager that starts finds the runners of an
 //! earlier one by their environment, and what dead runners left behind.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use air_runner::sweep::{self, Whom};
+use air_runner::sweep::{self, Live, Whom};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -31,8 +31,22 @@ const SWEEP_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Exit {
     /// The runner.
     pub(crate) runner: Uuid,
+    /// Its exit code; none when a signal ended it.
+    pub(crate) code: Option<i32>,
+}
+
+impl Exit {
     /// Whether it ended as it should.
-    pub(crate) clean: bool,
+    pub(crate) fn is_clean(self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Whether it says that it could not try: there was no NATS; or what a program around the runner
+    /// says for `later` (`EX_TEMPFAIL`).
+    pub(crate) fn is_unavailable(self) -> bool {
+        let later = [air_runner::Exit::Unavailable.code(), 75];
+        later.map(|code| Some(i32::from(code))).contains(&self.code)
+    }
 }
 
 #[derive(Debug)]
@@ -60,11 +74,16 @@ impl Process {
         }
     }
 
-    /// Processes that this manager can see: the machine's boot and the process-id namespace.
+    /// Processes that this manager can see, and look into: the machine's boot, the namespaces of
+    /// process ids and of users, the user and the group. A manager of another user would find no
+    /// runner of ours, and must not take them for dead.
     pub(crate) fn realm() -> Option<String> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-        Some(format!("{}/{}", boot.trim(), namespace.display()))
+        let namespace = |kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).ok();
+        let (pids, users) = (namespace("pid")?, namespace("user")?);
+        let (user, group) = sweep::own_ids()?;
+        let (boot, pids, users) = (boot.trim(), pids.display(), users.display());
+        Some(format!("{boot}/{pids}/{users}/{user}:{group}"))
     }
 
     /// Starts a runner; `place` is given back when its process has ended.
@@ -118,6 +137,12 @@ impl Process {
             .len()
     }
 
+    /// The runners that this manager started and has not waited for: what ends them, it hears.
+    pub(crate) fn children(&self) -> HashSet<Uuid> {
+        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.values().map(|child| child.runner).collect()
+    }
+
     /// Tells all runners of this manager to end.
     pub(crate) fn terminate(&self) {
         let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,8 +161,8 @@ impl Process {
         loop {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, code == 0, &exits),
-                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, false, &exits),
+                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, Some(code), &exits),
+                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, None, &exits),
                     Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(error) => return Err(error.into()),
@@ -149,7 +174,7 @@ impl Process {
         }
     }
 
-    fn ended(&self, pid: Pid, clean: bool, exits: &mpsc::UnboundedSender<Exit>) {
+    fn ended(&self, pid: Pid, code: Option<i32>, exits: &mpsc::UnboundedSender<Exit>) {
         let child = self
             .children
             .lock()
@@ -158,17 +183,17 @@ impl Process {
         if let Some(child) = child {
             let _ = exits.send(Exit {
                 runner: child.runner,
-                clean,
+                code,
             });
         }
     }
 }
 
-/// Ids of the runners that live on this machine.
+/// The runners that live on this machine.
 ///
 /// # Errors
 /// The list of processes cannot be read.
-pub(crate) async fn live_runners() -> io::Result<BTreeSet<String>> {
+pub(crate) async fn live_runners() -> io::Result<Live> {
     tokio::task::spawn_blocking(sweep::live_runners)
         .await
         .map_err(io::Error::other)?
@@ -192,14 +217,10 @@ pub(crate) async fn kill(runner: Uuid) {
     }
 }
 
-/// Kills what runners left behind that live no longer: at the start of a manager.
-pub(crate) async fn sweep_orphans() {
-    let swept = tokio::task::spawn_blocking(|| {
-        // In this order: a runner is there before its task, so that one which starts now is no orphan.
-        let found = sweep::find(|_| true)?.into_iter();
-        let mut orphans: BTreeSet<_> = found.map(|found| found.runner).collect();
-        let live = sweep::live_runners()?;
-        orphans.retain(|runner| !live.contains(runner));
+/// Kills what runners of this installation left behind that live no longer: at the start of a manager.
+pub(crate) async fn sweep_orphans(system: String) {
+    let swept = tokio::task::spawn_blocking(move || {
+        let orphans = sweep::orphaned(&system)?;
         sweep::sweep(|found| orphans.contains(found), Whom::Tasks, SWEEP_WITHIN)
     });
     match swept.await {

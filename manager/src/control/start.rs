@@ -33,7 +33,8 @@ pub(crate) async fn run(
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (me, heartbeat, backend) = identity(&options);
+    let system = nats.system().await?;
+    let (me, heartbeat, backend) = identity(&options, &system);
     let shared = Arc::new(Shared::new(
         nats.clone(),
         me,
@@ -55,7 +56,7 @@ pub(crate) async fn run(
     feeds.spawn(feeds::wakeups(nats.clone(), ear.clone(), free));
     feeds.spawn(feeds::signals(nats.clone(), ear));
     feeds.spawn(feeds::heartbeats(nats, beats));
-    feeds.spawn(process::sweep_orphans());
+    feeds.spawn(process::sweep_orphans(system));
     feeds.spawn(async move {
         if let Err(error) = backend.reap(exits_in).await {
             tracing::error!(%error, "cannot wait for runners");
@@ -91,13 +92,13 @@ pub(crate) async fn run(
 }
 
 /// Who this manager is, what it says of itself, and its backend.
-fn identity(options: &Options) -> (Me, Heartbeat, Process) {
+fn identity(options: &Options, system: &str) -> (Me, Heartbeat, Process) {
     let host = host();
     let id = options.id.clone().unwrap_or_else(|| fresh_id(&host));
-    let env = options
-        .nats
-        .to_env()
-        .into_iter()
+    let nats = options.nats.to_env().into_iter();
+    let system = ("AIR_SYSTEM", system.to_owned());
+    let env = nats
+        .chain([system])
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
     let backend = Process::new(options.runner.clone(), env);

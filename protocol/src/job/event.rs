@@ -42,7 +42,7 @@ pub enum Event {
         runner: Uuid,
         /// No claim before this moment.
         hold_until: Time,
-        /// Whether it counts: `refused`, not `unavailable`.
+        /// Whether it counts as a failed start: `refused`, not `unavailable`.
         counts: bool,
         /// Why.
         reason: String,
@@ -62,6 +62,10 @@ pub enum Event {
         record: u64,
         /// No claim before this moment.
         hold_until: Option<Time>,
+        /// Whether it counts as a failed start, where the runner had not started.
+        counts: bool,
+        /// Why the holder was judged dead.
+        reason: String,
     },
     /// Records were folded.
     Fold(Ledger),

@@ -6,7 +6,7 @@ mod samples;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::{Change, JobState};
+use super::{Change, Event, JobState};
 use crate::codec::{self, decode_state};
 use crate::spec::Wire;
 use samples::{NOW, events, states};
@@ -87,4 +87,35 @@ fn a_second_zombie_does_not_hide_the_first() {
         state = *next;
     }
     assert_eq!(state.zombie_until, Some(first));
+}
+
+/// A start that nobody can blame the task for does not bring it nearer to its failed attempt.
+#[test]
+fn a_lost_start_counts_only_if_it_says_so() {
+    let mut state = JobState::new(NOW);
+    let mut apply = |event: Event| match state.apply(&event, NOW).unwrap() {
+        Change::To(next) => state = *next,
+        Change::NoOp => panic!("{event:?}"),
+    };
+    let (runner, by) = (samples::OWN, "manager-2".to_owned());
+    for counts in [true, false, true] {
+        apply(Event::Claim(samples::starting(runner)));
+        apply(Event::TakeOver {
+            runner,
+            by: by.clone(),
+        });
+        apply(Event::Recovered {
+            runner,
+            record: 0,
+            hold_until: None,
+            counts,
+            reason: format!("counts: {counts}"),
+        });
+    }
+    assert_eq!(state.failed_starts, 2);
+    let error = state.start_error.unwrap();
+    assert!(
+        error.ends_with("before it started: counts: true"),
+        "{error}"
+    );
 }

@@ -48,7 +48,7 @@ impl Process {
 /// Process ids, the newest first: the child of a process that is about to end, which would
 /// otherwise be gone again when its turn comes. Measured with 16 chains of processes that fork
 /// and end: caught in 0.6 s in this order, not within 40 s in the other.
-fn newest_first() -> io::Result<Vec<i32>> {
+pub(crate) fn newest_first() -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         pids.extend(

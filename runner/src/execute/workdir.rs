@@ -150,7 +150,7 @@ pub struct Facts<'a> {
 /// Composes the complete environment of a task. Pure.
 ///
 /// `own` looks up a variable of the runner, as [`std::env::var_os`] does; it is asked for
-/// `PATH`, `HOME` and `LANG` only, so that no credentials of the runner can pass.
+/// `PATH`, `HOME`, `LANG` and `AIR_SYSTEM` only, so that no credentials of the runner can pass.
 pub fn environment(
     facts: &Facts<'_>,
     workdir: &Workdir,
@@ -183,6 +183,9 @@ pub fn environment(
     set("AIR_TASK", facts.task.as_ref());
     set("AIR_ATTEMPT", facts.attempt.to_string().as_ref());
     set("AIR_RUNNER", facts.runner.as_ref());
+    if let Some(system) = own("AIR_SYSTEM") {
+        set("AIR_SYSTEM", &system);
+    }
     set("AIR_FENCE", facts.fence.to_string().as_ref());
     set("AIR_INPUT", workdir.input().as_ref());
     set("AIR_NEEDS", workdir.needs().as_ref());
@@ -262,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_runner_passes_but_path_home_and_lang() {
+    fn nothing_of_the_runner_passes_but_path_home_lang_and_system() {
         let parent = tempfile::tempdir().unwrap();
         let workdir = workdir(parent.path());
         let own = |name: &str| Some(OsString::from(format!("own-{name}")));
         let env = environment(&facts(&BTreeMap::new()), &workdir, own);
         let names: Vec<_> = env.keys().map(|name| name.to_str().unwrap()).collect();
         let contract = "AIR_ATTEMPT AIR_FENCE AIR_INPUT AIR_JOB AIR_NEEDS AIR_OUTPUT AIR_RETRY_AT \
-                        AIR_RUNNER AIR_TASK AIR_TASKS AIR_WORKDIR HOME LANG PATH";
+                        AIR_RUNNER AIR_SYSTEM AIR_TASK AIR_TASKS AIR_WORKDIR HOME LANG PATH";
         assert_eq!(names.join(" "), contract);
         let path = format!("{}:own-PATH", workdir.bin().display());
         assert_eq!(env[OsStr::new("PATH")], OsString::from(path));

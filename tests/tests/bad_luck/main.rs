@@ -11,8 +11,10 @@ mod clocks;
 mod disk;
 mod frozen;
 mod leases;
+mod neighbours;
 mod older;
 mod servers;
+mod starts;
 mod steps;
 
 use std::path::{Path, PathBuf};

@@ -262,6 +262,34 @@ async fn a_lease_that_is_taken_over_ends_the_task_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_lease_that_somebody_else_holds_by_now_ends_the_task_without_a_word() {
+    let stage = Stage::new().await;
+    let next = stage.publish(&json!({ "id": "next", "run": "true" })).await;
+    let (running, claimed, pid) = until_ended(&stage, LISTENS).await;
+    let (runner, by) = (claimed.runner, "other".to_owned());
+    stage.apply(Event::TakeOver { runner, by }).await;
+    let recovered = Event::Recovered {
+        runner,
+        record: 0,
+        hold_until: None,
+        counts: false,
+        reason: "it was silent".into(),
+    };
+    stage.apply(recovered).await;
+    let other = stage.claim(next).await;
+    let started = Event::Start {
+        runner: other.runner,
+        fence: other.fence,
+        host: "elsewhere".into(),
+    };
+    stage.apply(started).await;
+    let key = stage.nats.job(&stage.job).await.unwrap();
+    assert_eq!(exit_at_once(&stage, running).await, Exit::LeaseLost);
+    assert!(!lives(&pid) && stage.last("a").await.is_none());
+    assert_eq!(stage.nats.job(&stage.job).await.unwrap(), key);
+}
+
+#[tokio::test]
 async fn a_deleted_key_is_noticed_with_the_next_renewal() {
     let stage = short().await;
     let (running, _, pid) = endless(&stage).await;

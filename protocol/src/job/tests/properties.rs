@@ -37,6 +37,8 @@ fn event() -> impl Strategy<Value = Event> {
         runner,
         record: 41,
         hold_until: Some(Time::from_millis(NOW.as_millis() + millis)),
+        counts: millis % 2 == 0,
+        reason: "its process is gone".into(),
     });
     prop_oneof![
         3 => (runner(), prop_oneof![Just(TTL), Just(TTL / 10)]).prop_map(|(who, ttl)| {

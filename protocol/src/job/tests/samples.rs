@@ -211,6 +211,8 @@ pub(super) fn of_runner(runner: Uuid) -> [Event; 6] {
             runner,
             record: 41,
             hold_until: None,
+            counts: true,
+            reason: "its process is gone".into(),
         },
     ]
 }
