@@ -247,4 +247,30 @@ mod tests {
         waits.replace(&other, std::iter::empty());
         assert!(waits.waiters(&"j".parse().unwrap()).is_empty());
     }
+
+    #[test]
+    fn circles_come_and_go_with_what_is_told() {
+        let job: JobName = "j".parse().unwrap();
+        let mut waits = waits(&[("a", &["b"]), ("b", &["c"])]);
+        assert!(waits.circle(&task("a")).is_none());
+        let told = |edges: &[(&str, &str)]| {
+            let edge = |(from, to): &(&str, &str)| (task(from), vec![task(to)]);
+            edges.iter().map(edge).collect::<Vec<_>>().into_iter()
+        };
+        waits.replace(
+            &job,
+            told(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]),
+        );
+        assert_eq!(waits.circle(&task("b")).unwrap().len(), 3);
+        assert!(waits.circle(&task("d")).is_none());
+        waits.replace(&job, told(&[("a", "b"), ("b", "c"), ("d", "a")]));
+        assert!(waits.circle(&task("b")).is_none());
+    }
+
+    #[test]
+    fn a_long_circle_is_shortened() {
+        let names: Vec<_> = (0..12).map(|number| task(&format!("t{number}"))).collect();
+        let text = text(&names, &"j".parse().unwrap());
+        assert!(text.ends_with("t9 → (2 more) → t0"), "{text}");
+    }
 }

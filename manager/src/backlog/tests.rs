@@ -233,3 +233,84 @@ fn more_is_read_only_while_nothing_can_be_done() {
     assert!(!backlog.wants_more(context));
     assert_eq!(backlog.next_seq(), 3);
 }
+
+#[test]
+fn what_is_remembered_is_read_anew_after_a_while_and_told_once() {
+    let messages = || vec![message(1, "b", 1, &["a"])];
+    let mut backlog = backlog(messages(), &[]);
+    assert_eq!(backlog.newly_blocked().len(), 1);
+    backlog.begin(0, 0, NOW.after(ANEW_EVERY - Duration::from_millis(1)));
+    assert_eq!((backlog.len(), backlog.next_seq()), (1, 2));
+    backlog.begin(0, 0, NOW.after(ANEW_EVERY));
+    assert_eq!((backlog.len(), backlog.next_seq()), (0, 1));
+    backlog.admit(messages(), &lasts(&[], 100), 0, NOW);
+    assert!(
+        backlog.newly_blocked().is_empty(),
+        "that b waits was told before"
+    );
+}
+
+#[test]
+fn a_message_that_is_left_over_is_known_by_task_and_attempt() {
+    let backlog = backlog(
+        vec![message(1, "a", 1, &[])],
+        &[(5, record("a", Status::Succeeded, 1))],
+    );
+    let left = backlog.leftovers(NOW, Duration::ZERO);
+    assert!(left[&1].is(&message(1, "a", 1, &[])));
+    assert!(!left[&1].is(&message(1, "a", 2, &[])), "another attempt");
+    assert!(!left[&1].is(&message(1, "b", 1, &[])), "another task");
+}
+
+#[test]
+fn decisions_fit_into_a_lease() {
+    let bad = |seq| Queued {
+        task: Err(Invalid {
+            reason: "x".repeat(20 * 1024),
+            head: String::new(),
+        }),
+        ..message(seq, &format!("t{seq}"), 1, &[])
+    };
+    let pick = pick(&backlog((1..=10).map(bad).collect(), &[]));
+    assert_eq!(
+        pick.decisions.len(),
+        4,
+        "the first beyond 64 KiB is the last"
+    );
+}
+
+#[test]
+fn a_need_of_another_job_is_late_only_if_its_queue_was_searched() {
+    let spec = Spec {
+        needs_timeout: Some(Span(Duration::from_secs(1))),
+        ..Spec::default()
+    };
+    let mut backlog = backlog(vec![message(1, "a", 1, &["k/x", "k/y"])], &[]);
+    let waits = circle::Waits::default();
+    let unsure = |backlog: &Backlog, now| {
+        backlog.unsure(Context {
+            now,
+            spec: &spec,
+            waits: &waits,
+        })
+    };
+    let late = NOW.after(Duration::from_secs(1));
+    assert!(unsure(&backlog, NOW).is_empty());
+    let task = |task: &str| ("k".parse().unwrap(), id(task));
+    assert_eq!(
+        unsure(&backlog, late),
+        BTreeSet::from([task("x"), task("y")])
+    );
+    assert!(pick_with(&backlog, &spec, late).decisions.is_empty());
+    backlog.searched(vec![task("x")], &BTreeSet::from([task("x")]), late);
+    assert_eq!(unsure(&backlog, late), BTreeSet::from([task("y")]));
+    assert!(pick_with(&backlog, &spec, late).decisions.is_empty());
+    backlog.searched(vec![task("y")], &BTreeSet::new(), late);
+    let picked = pick_with(&backlog, &spec, late);
+    assert!(matches!(picked.decisions[0].verdict, Verdict::Skip { .. }));
+    backlog.begin(0, 0, late);
+    assert!(
+        pick_with(&backlog, &spec, late).decisions.is_empty(),
+        "y may have been published since"
+    );
+}

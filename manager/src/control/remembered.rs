@@ -47,3 +47,45 @@ impl Remembered {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use air_nats::queue::Queued;
+    use air_nats::records::Lasts;
+    use air_protocol::task::{Task, Work};
+    use air_protocol::time::Time;
+
+    use super::*;
+
+    fn backlog(job: &JobName, messages: usize) -> Box<Backlog> {
+        let message = |seq: usize| Queued {
+            seq: seq as u64,
+            queued: Time::default(),
+            id: format!("t{seq}").parse().unwrap(),
+            attempt: 1,
+            parent: None,
+            traceparent: None,
+            task: Ok(Task::new(Work::Run("true".into()))),
+        };
+        let mut backlog = Box::new(Backlog::new(job.clone()));
+        let all = (1..=messages).map(message).collect();
+        backlog.admit(all, &Lasts::default(), 0, Time::default());
+        backlog
+    }
+
+    #[test]
+    fn others_are_forgotten_when_it_is_too_much() {
+        let names: Vec<JobName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+        let mut remembered = Remembered::default();
+        remembered.put(&names[0], backlog(&names[0], REMEMBERED_MAX / 2));
+        remembered.put(&names[1], backlog(&names[1], REMEMBERED_MAX / 2));
+        assert_eq!(remembered.of.len(), 2);
+        remembered.put(&names[2], backlog(&names[2], 1));
+        assert_eq!(remembered.of.len(), 2, "one of the others had to go");
+        assert_eq!(remembered.take(&names[2]).len(), 1);
+        assert_eq!(remembered.messages, REMEMBERED_MAX / 2);
+        let lone = backlog(&names[2], REMEMBERED_MAX + 1);
+        remembered.put(&names[2], lone);
+        assert_eq!(remembered.of.len(), 1, "what is looked at stays");
+    }
+}
