@@ -35,6 +35,7 @@ pub async fn job(
             Key::Absent | Key::Deleted(_) if create => JobState::new(now()),
             Key::Absent | Key::Deleted(_) => return Err(Failure::NoJob(job.clone())),
             Key::Garbage(_, reason) => return Err(garbage(job, reason)),
+            Key::Newer(_, reason) => return Err(newer(job, reason)),
         };
         let next = match state.apply(event, now()) {
             Ok(Change::To(next)) => next,
@@ -53,6 +54,13 @@ pub async fn job(
 pub fn garbage(job: &JobName, reason: &str) -> Failure {
     Failure::Refused(format!(
         "the key of the job `{job}` cannot be read: {reason}; a manager rebuilds it from the records within its next poll"
+    ))
+}
+
+/// A failure for a key of a newer version.
+pub fn newer(job: &JobName, reason: &str) -> Failure {
+    Failure::Refused(format!(
+        "the key of the job `{job}` is of a newer version: {reason}"
     ))
 }
 

@@ -268,6 +268,9 @@ impl Control {
             }
             Ok(Outcome::Gone) => drop(self.known.remove(job)),
             Ok(Outcome::Rest(_)) => {}
+            Err(Failed::Nats(error @ air_nats::Error::Newer { .. })) => {
+                tracing::error!(%job, %error, "the job is left to managers of a newer version");
+            }
             Err(error) => {
                 tracing::warn!(%job, %error, "could not look at the job; trying again");
                 self.agenda.at(job, now + AGAIN_AFTER);

@@ -112,6 +112,8 @@ pub enum Rest {
     Blocked,
     /// The next task is for another backend.
     OtherBackend,
+    /// The key, or a record, is of a newer version: this manager leaves the job to those that know it.
+    Newer,
 }
 
 /// Says what to do next for a job.
@@ -123,6 +125,7 @@ pub fn decide(view: &View<'_>, me: &Me) -> Result<Step, Invalid> {
         Key::State(state, _) => state.as_ref().clone(),
         Key::Absent => JobState::new(view.now),
         Key::Deleted(_) | Key::Garbage(..) => return Ok(rebuild(view)),
+        Key::Newer(..) => return Ok(Step::Rest(Rest::Newer)),
     };
     match &state.status {
         JobStatus::Working { .. } => Ok(Step::Rest(Rest::Working)),

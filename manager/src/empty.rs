@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use air_nats::commit::{Commit, Committed, With};
 use air_nats::jobs::Key;
-use air_nats::queue::Queued;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, JobState};
 use air_protocol::names::{JobName, TaskId};
@@ -21,8 +20,6 @@ use crate::decide::then;
 use crate::settle::release;
 use crate::shared::{Shared, now};
 
-/// Messages and records read at once.
-const PAGE: usize = 256;
 /// Tasks that are cancelled at once.
 const AT_ONCE: usize = 64;
 /// Tries of one task whose record changes at the same time.
@@ -66,49 +63,26 @@ async fn open_tasks(
     job: &JobName,
     up_to: u64,
 ) -> Result<HashMap<TaskId, Option<Task>>, Failed> {
+    let nats = &shared.nats;
     let mut tasks = HashMap::new();
-    let mut add = |messages: Vec<Queued>| {
-        for message in messages {
-            if message.seq <= up_to {
-                tasks.insert(message.id, message.task.ok());
-            }
-        }
-    };
-    let mut from = 1;
-    loop {
-        let (messages, pending) = shared.nats.queued(job, from, PAGE).await?;
-        let Some(last) = messages.last() else { break };
-        from = last.seq + 1;
-        add(messages);
-        if pending == 0 || from > up_to {
-            break;
-        }
+    let mut messages = nats.all_queued(job, up_to).await?;
+    messages.extend(nats.scheduled(job).await?);
+    for message in messages.into_iter().filter(|one| one.seq <= up_to) {
+        tasks.insert(message.id, message.task.ok());
     }
-    add(shared.nats.scheduled(job).await?);
-    for task in open_records(shared, job).await? {
+    let mut open = HashSet::new();
+    nats.each_record(job, 0, |_, record| {
+        if record.status.is_final() {
+            open.remove(&record.task);
+        } else {
+            open.insert(record.task);
+        }
+    })
+    .await?;
+    for task in open {
         tasks.entry(task).or_insert(None);
     }
     Ok(tasks)
-}
-
-/// Tasks whose last record is open.
-async fn open_records(shared: &Shared, job: &JobName) -> Result<HashSet<TaskId>, Failed> {
-    let mut open = HashSet::new();
-    let mut from = 0;
-    loop {
-        let (records, more) = shared.nats.records_after(job, from, PAGE).await?;
-        for (seq, record) in records {
-            from = seq;
-            if record.status.is_final() {
-                open.remove(&record.task);
-            } else {
-                open.insert(record.task);
-            }
-        }
-        if !more {
-            return Ok(open);
-        }
-    }
 }
 
 /// Cancels tasks, many at once.
@@ -186,16 +160,10 @@ async fn cancel(
 
 async fn fold(shared: &Shared, job: &JobName, state: &JobState) -> Result<JobState, Failed> {
     let mut ledger = state.ledger.clone();
-    loop {
-        let (records, more) = shared
-            .nats
-            .records_after(job, ledger.accounted, PAGE)
-            .await?;
-        for (seq, record) in &records {
-            ledger.fold(*seq, record);
-        }
-        if !more {
-            return Ok(then(state, &Event::Fold(ledger), now())?);
-        }
-    }
+    let after = ledger.accounted;
+    shared
+        .nats
+        .each_record(job, after, |seq, record| ledger.fold(seq, &record))
+        .await?;
+    Ok(then(state, &Event::Fold(ledger), now())?)
 }

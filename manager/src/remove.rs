@@ -7,9 +7,6 @@ use crate::advance::Failed;
 use crate::decide::Rest;
 use crate::shared::{Shared, now};
 
-/// Records read at once.
-const PAGE: usize = 256;
-
 /// Deletes all of a job in status `removing`, once no runner of it can still commit. Each step can be
 /// repeated, and none touches what came after the key was last seen as `removing`: a new job of the same name.
 pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<Rest, Failed> {
@@ -43,17 +40,14 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
 }
 
 async fn delete_blobs(shared: &Shared, job: &JobName, up_to: u64) -> Result<(), Failed> {
-    let mut from = 0;
-    loop {
-        let (records, more) = shared.nats.records_after(job, from, PAGE).await?;
-        for (seq, record) in records {
-            from = seq;
-            if let Some(blob) = record.output_blob.as_ref().filter(|_| seq <= up_to) {
-                shared.nats.delete_blob(blob).await?;
-            }
-        }
-        if !more {
-            return Ok(());
-        }
+    let nats = &shared.nats;
+    let mut blobs = Vec::new();
+    nats.each_record(job, 0, |seq, record| {
+        blobs.extend(record.output_blob.filter(|_| seq <= up_to));
+    })
+    .await?;
+    for blob in blobs {
+        nats.delete_blob(&blob).await?;
     }
+    Ok(())
 }

@@ -21,6 +21,9 @@ pub enum Key {
     State(Box<JobState>, u64),
     /// Something that is no state, its revision, and why.
     Garbage(u64, String),
+    /// A state of a newer version, its revision, and which version is needed: nobody who cannot read it
+    /// writes in its place.
+    Newer(u64, String),
 }
 
 impl Key {
@@ -32,6 +35,7 @@ impl Key {
         match entry.value.as_ref().map(|value| codec::decode_state(value)) {
             None => Self::Deleted(entry.revision),
             Some(Ok(state)) => Self::State(Box::new(state), entry.revision),
+            Some(Err(error)) if error.is_newer() => Self::Newer(entry.revision, error.to_string()),
             Some(Err(error)) => Self::Garbage(entry.revision, error.to_string()),
         }
     }
@@ -40,9 +44,10 @@ impl Key {
     pub fn revision(&self) -> u64 {
         match self {
             Self::Absent => 0,
-            Self::Deleted(revision) | Self::State(_, revision) | Self::Garbage(revision, _) => {
-                *revision
-            }
+            Self::Deleted(revision)
+            | Self::State(_, revision)
+            | Self::Garbage(revision, _)
+            | Self::Newer(revision, _) => *revision,
         }
     }
 
@@ -50,7 +55,7 @@ impl Key {
     pub fn state(&self) -> Option<&JobState> {
         match self {
             Self::State(state, _) => Some(state),
-            Self::Absent | Self::Deleted(_) | Self::Garbage(..) => None,
+            Self::Absent | Self::Deleted(_) | Self::Garbage(..) | Self::Newer(..) => None,
         }
     }
 }

@@ -45,6 +45,14 @@ pub enum Error {
     /// The connection is closed.
     #[error("the connection to NATS is closed: {0}")]
     Closed(String),
+    /// A message of a newer version: refused, since a guess at it could undo what it says.
+    #[error("{what} is of a newer version: {reason}")]
+    Newer {
+        /// The message.
+        what: String,
+        /// Which version is needed.
+        reason: String,
+    },
     /// The answer is not what the protocol says.
     #[error("the answer cannot be read: {0}")]
     Answer(String),
@@ -77,7 +85,7 @@ impl Error {
                     || *code == BATCH_INCOMPLETE
                     || is_unavailable(*code)
             }
-            Self::TooLarge | Self::Closed(_) | Self::Answer(_) => false,
+            Self::TooLarge | Self::Closed(_) | Self::Newer { .. } | Self::Answer(_) => false,
         }
     }
 }

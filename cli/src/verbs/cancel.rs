@@ -97,6 +97,7 @@ async fn is_over(nats: &Nats, job: &JobName) -> Result<bool, Failure> {
             _ => false,
         }),
         Key::Garbage(_, reason) => Err(change::garbage(job, &reason)),
+        Key::Newer(_, reason) => Err(change::newer(job, &reason)),
         Key::Absent | Key::Deleted(_) => {
             if last.is_none() && nats.scheduled(job).await?.is_empty() {
                 return Err(Failure::NoJob(job.clone()));

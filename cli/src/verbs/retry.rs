@@ -60,6 +60,9 @@ async fn retry(nats: &Nats, app: &App, job: &JobName, tasks: &[TaskId]) -> Resul
             "{job}: it is {name}; wait until that is done"
         )));
     }
+    if let Key::Newer(_, reason) = &key {
+        return Err(change::newer(job, reason));
+    }
     let known = Known::all(nats, job).await?;
     if matches!(key, Key::Absent | Key::Deleted(_))
         && known.lasts.is_empty()

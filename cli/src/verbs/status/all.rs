@@ -97,7 +97,9 @@ fn row(job: JobName, key: &Key, spec: &Result<Spec, String>, queued: u64) -> Row
         })
     });
     let problem = match (key, spec) {
-        (Key::Garbage(_, reason), _) => Some(format!("the key cannot be read: {reason}")),
+        (Key::Garbage(_, reason) | Key::Newer(_, reason), _) => {
+            Some(format!("the key cannot be read: {reason}"))
+        }
         (_, Err(reason)) => Some(format!("the spec is invalid: {reason}")),
         _ => state.and_then(|state| state.start_error.clone()),
     };
@@ -106,6 +108,7 @@ fn row(job: JobName, key: &Key, spec: &Result<Spec, String>, queued: u64) -> Row
         status: match key {
             Key::State(state, _) => state.status.as_str().to_owned(),
             Key::Garbage(..) => "garbage".to_owned(),
+            Key::Newer(..) => "newer".to_owned(),
             Key::Absent | Key::Deleted(_) => "waiting".to_owned(),
         },
         paused: spec.as_ref().is_ok_and(|spec| spec.paused),

@@ -85,6 +85,9 @@ fn problems(
             "its key cannot be read: {reason}; a manager rebuilds it within its next poll"
         ));
     }
+    if let Key::Newer(_, reason) = key {
+        problems.push(format!("its key is of a newer version: {reason}"));
+    }
     match spec {
         Ok(spec) if spec.paused => {
             problems.push(format!("it is paused; `airx resume {job}` lets it go on"));
