@@ -1,7 +1,9 @@
 //! Removing a job: its queue, schedules, logs, blobs, spec and records, and its key last.
 
 use air_nats::jobs::Key;
+use air_protocol::job::JobState;
 use air_protocol::names::JobName;
+use air_protocol::time::Time;
 
 use crate::advance::Failed;
 use crate::decide::Rest;
@@ -13,7 +15,7 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     let Key::State(state, revision) = key else {
         return Ok(Rest::Done);
     };
-    if let Some(until) = state.zombie_until.filter(|until| *until > now()) {
+    if let Some(until) = zombie_until(shared, job, state).await? {
         return Ok(Rest::Held(until));
     }
     let nats = &shared.nats;
@@ -37,6 +39,29 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     nats.erase_job(job, *revision).await?;
     tracing::info!(%job, "removed");
     Ok(Rest::Done)
+}
+
+/// Until when a holder whose lease was taken may still try to commit; none when it cannot any more.
+async fn zombie_until(
+    shared: &Shared,
+    job: &JobName,
+    state: &JobState,
+) -> Result<Option<Time>, Failed> {
+    let now = now();
+    let Some(until) = state.zombie_until.filter(|until| *until > now) else {
+        return Ok(None);
+    };
+    let ttl = shared.spec(job).unwrap_or_default().lease_ttl();
+    if until.since(now) <= ttl {
+        return Ok(Some(until));
+    }
+    // Written by a clock that was far ahead. The lease was taken before the key was last written, which the
+    // server's clock tells.
+    let Some(written) = shared.nats.job_written(job).await? else {
+        return Ok(None);
+    };
+    let age = shared.nats.server_time().await?.since(written);
+    Ok((age < ttl).then(|| now.after(ttl - age)))
 }
 
 async fn delete_blobs(shared: &Shared, job: &JobName, up_to: u64) -> Result<(), Failed> {

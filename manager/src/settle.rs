@@ -95,6 +95,9 @@ pub(crate) async fn commit(
                 &mut record,
                 &mut with,
             );
+            let nats = &shared.nats;
+            nats.retry_by_server_clock(&mut record, &mut with, now())
+                .await?;
         }
         Verdict::Move { until } => {
             record.status = Status::Retrying;

@@ -4,6 +4,7 @@ use air_protocol::codec;
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 use air_protocol::spec::Wire;
+use air_protocol::time::Time;
 
 use crate::bucket::{Entry, Watch};
 use crate::{Error, Nats};
@@ -68,6 +69,15 @@ impl Nats {
     pub async fn job(&self, job: &JobName) -> Result<Key, Error> {
         let entry = self.entry(&self.names.jobs_bucket(), job.as_str()).await?;
         Ok(Key::of_entry(entry.as_ref()))
+    }
+
+    /// When the key of a job was last written, by the server's clock; none when there is no key.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn job_written(&self, job: &JobName) -> Result<Option<Time>, Error> {
+        let entry = self.entry(&self.names.jobs_bucket(), job.as_str()).await?;
+        Ok(entry.map(|entry| entry.time))
     }
 
     /// Writes the state of a job if its key is at the revision `expected`; waits for NATS as long as it takes.

@@ -62,11 +62,11 @@ pub(crate) async fn over(hold: &Hold) -> Result<Finish, Error> {
 }
 
 async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Error> {
-    let mut commit = attempt.commit_of(&report, clock::now());
+    let mut commit = commit_of(attempt, &report).await;
     let mut report = report;
     if let Err(text) = slim(attempt.hold, &mut commit).await {
         report = report.instead(Outcome::Failed, &text);
-        commit = attempt.commit_of(&report, clock::now());
+        commit = commit_of(attempt, &report).await;
     }
     let text = match try_commit(attempt.hold, &commit).await? {
         Tried::Finished(finish) => return Ok(finish),
@@ -79,7 +79,7 @@ async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Er
         Ok(task) if matches!(task.work, Work::Fanout(_)) => Outcome::Later(None),
         _ => Outcome::FailedForGood,
     };
-    let mut commit = attempt.commit_of(&report.instead(outcome, &text), clock::now());
+    let mut commit = commit_of(attempt, &report.instead(outcome, &text)).await;
     if size(&commit) > attempt.hold.nats.max_payload() / 4 * 3 {
         commit.record.spec = None;
         commit.record.tail = None;
@@ -91,6 +91,18 @@ async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Er
             Ok(Finish::Leave(Exit::Broken))
         }
     }
+}
+
+/// What is committed for `report`; a delayed attempt is due by the server's clock, which brings it back.
+async fn commit_of(attempt: &Attempt<'_>, report: &Report) -> Commit {
+    let now = clock::now();
+    let mut commit = attempt.commit_of(report, now);
+    let nats = &attempt.hold.nats;
+    let due = nats.retry_by_server_clock(&mut commit.record, &mut commit.with, now);
+    if let Err(error) = due.await {
+        tracing::warn!(%error, "the next attempt is due by this machine's clock");
+    }
+    commit
 }
 
 fn size(commit: &Commit) -> usize {
