@@ -148,10 +148,8 @@ fn rebuild(view: &View<'_>) -> Step {
         .spec
         .as_ref()
         .map_or(air_protocol::limits::LEASE_TTL_DEFAULT, Spec::lease_ttl);
-    let mut state = JobState::new(view.now);
+    let mut state = JobState::rebuilt(view.now, ttl);
     state.ledger = folded.ledger.clone();
-    state.hold_until = Some(view.now.after(ttl));
-    state.zombie_until = state.hold_until;
     Step::Write(Box::new(state))
 }
 

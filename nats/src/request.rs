@@ -90,9 +90,10 @@ impl Error {
     }
 }
 
-/// Codes of JetStream that mean "not now": no leader, insufficient resources, temporarily unavailable.
+/// Codes of JetStream that mean "not now": no leader, temporarily unavailable, and no room in the account,
+/// in memory, or on the disk, as long as nobody makes some.
 fn is_unavailable(code: u64) -> bool {
-    matches!(code, 10008 | 10009 | 10023 | 10077)
+    matches!(code, 10002 | 10008 | 10009 | 10023 | 10028 | 10047 | 10077)
 }
 
 impl From<async_nats::RequestError> for Error {
@@ -158,5 +159,20 @@ impl Nats {
             .request(format!("$JS.API.{operation}"), payload)
             .await?;
         parse(&reply.payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_server_may_take_it_later_and_a_wrong_request_is_never_taken() {
+        let passing = |code| {
+            let text = String::new();
+            Error::Api { code, text }.is_passing()
+        };
+        assert!([10002, 10023, 10028, 10047, 10077].into_iter().all(passing));
+        assert!(![10003, 10025, 10071, 10199, 10201].into_iter().any(passing));
     }
 }

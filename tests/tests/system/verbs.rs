@@ -212,3 +212,22 @@ async fn a_submission_waits_for_all_that_it_queued() {
         Status::Succeeded
     );
 }
+
+#[tokio::test]
+async fn a_key_that_was_deleted_is_held_when_a_verb_writes_it_anew() {
+    let air = Installation::start(0).await;
+    for (job, verb) in [("a", "cancel"), ("b", "rm")] {
+        air.publish(job, r#"{"run":"true"}"#).await;
+        ok(&mut air.nats_cli(&["kv", "put", "air-jobs", job, "{}"]));
+        ok(&mut air.nats_cli(&["kv", "del", "air-jobs", job, "--force"]));
+        let mut command = air.airx(&[verb, job, "--no-wait"]);
+        if verb == "rm" {
+            command.arg("--yes");
+        }
+        ok(&mut command);
+        let state = air.state(job).await.unwrap();
+        let ttl = std::time::Duration::from_secs(30);
+        assert_eq!(state.zombie_until, Some(state.updated.after(ttl)));
+        assert_eq!(state.hold_until, state.zombie_until);
+    }
+}

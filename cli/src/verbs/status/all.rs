@@ -41,12 +41,19 @@ struct Running {
     claimed: Time,
 }
 
-/// All jobs, in the wanted format.
-pub(super) async fn text(nats: &Nats, app: &App) -> Result<String, Failure> {
+/// All jobs, or only these, in the wanted format.
+pub(super) async fn text(
+    nats: &Nats,
+    app: &App,
+    only: Option<&[JobName]>,
+) -> Result<String, Failure> {
     let keys = nats.all_jobs().await?;
     let specs = nats.all_specs().await?;
     let (queues, bad) = nats.queues().await?;
-    let rows = rows(&keys, &specs, &queues);
+    let mut rows = rows(&keys, &specs, &queues);
+    if let Some(only) = only {
+        rows.retain(|row| only.contains(&row.job));
+    }
     for subject in bad {
         app.console.warn(format_args!(
             "the subject {subject} names no job; a manager deletes its messages"
@@ -55,7 +62,7 @@ pub(super) async fn text(nats: &Nats, app: &App) -> Result<String, Failure> {
     let text = app
         .console
         .text(&rows, || app.console.table_text(&table(&rows)));
-    if rows.is_empty() {
+    if rows.is_empty() && only.is_none() {
         app.console
             .note("there is no job yet; `airx submit JOB -- COMMAND` makes one");
     }
