@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use air_nats::commit::{Commit, Committed, With};
 use air_nats::jobs::Key;
+use air_nats::queue::Queued;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, JobState};
 use air_protocol::names::{JobName, TaskId};
@@ -62,13 +63,13 @@ async fn open_tasks(
     shared: &Shared,
     job: &JobName,
     up_to: u64,
-) -> Result<HashMap<TaskId, Option<Task>>, Failed> {
+) -> Result<HashMap<TaskId, Option<Queued>>, Failed> {
     let nats = &shared.nats;
     let mut tasks = HashMap::new();
     let mut messages = nats.all_queued(job, up_to).await?;
     messages.extend(nats.scheduled(job).await?);
     for message in messages.into_iter().filter(|one| one.seq <= up_to) {
-        tasks.insert(message.id, message.task.ok());
+        tasks.insert(message.id.clone(), Some(message));
     }
     let mut open = HashSet::new();
     nats.each_record(job, 0, |_, record| {
@@ -89,15 +90,15 @@ async fn open_tasks(
 async fn cancel_all(
     shared: &Arc<Shared>,
     job: &JobName,
-    tasks: HashMap<TaskId, Option<Task>>,
+    tasks: HashMap<TaskId, Option<Queued>>,
 ) -> Result<(), Failed> {
     let mut under_way = JoinSet::new();
-    for (task, spec) in tasks {
+    for (task, message) in tasks {
         if under_way.len() >= AT_ONCE {
             ended(under_way.join_next().await)?;
         }
         let (shared, job) = (shared.clone(), job.clone());
-        under_way.spawn(async move { cancel(&shared, &job, &task, spec).await });
+        under_way.spawn(async move { cancel(&shared, &job, &task, message).await });
     }
     while let Some(one) = under_way.join_next().await {
         ended(Some(one))?;
@@ -119,7 +120,7 @@ async fn cancel(
     shared: &Shared,
     job: &JobName,
     task: &TaskId,
-    spec: Option<Task>,
+    message: Option<Queued>,
 ) -> Result<(), Failed> {
     for tries in 0..TRIES_MAX {
         let last = shared.nats.last_record(job, task).await?;
@@ -130,15 +131,21 @@ async fn cancel(
             return Ok(());
         }
         let mut record = Record::new(task.clone(), Status::Cancelled, 1, now());
-        record.spec = spec.clone().map(|spec| Task {
-            id: Some(task.clone()),
-            ..spec
-        });
+        if let Some(message) = &message {
+            record.parent.clone_from(&message.parent);
+            record.traceparent.clone_from(&message.traceparent);
+            record.spec = message.task.clone().ok().map(|spec| Task {
+                id: Some(task.clone()),
+                ..spec
+            });
+        }
         record.error = Some("the job was cancelled".into());
         if let Some((seq, last)) = last {
             record.attempt = last.attempt + 1;
             record.failures = last.failures;
             record.losses = last.losses;
+            record.parent = record.parent.or(last.parent);
+            record.traceparent = record.traceparent.or(last.traceparent);
             record.spec = record.spec.or(last.spec);
             record = record.follows(Some(last.status), seq);
         }

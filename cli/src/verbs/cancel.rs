@@ -198,11 +198,15 @@ async fn cancel_task(
         if let Some((seq, last)) = &last {
             record = record.follows(Some(last.status), *seq);
             (record.failures, record.losses) = (last.failures, last.losses);
+            record.parent.clone_from(&last.parent);
+            record.traceparent.clone_from(&last.traceparent);
             record.spec.clone_from(&last.spec);
         }
         let message = waiting.messages.iter().find(|message| message.id == *task);
         if let Some(queued) = message.filter(|_| record.spec.is_none()) {
             record.queued = Some(queued.queued);
+            record.parent.clone_from(&queued.parent);
+            record.traceparent.clone_from(&queued.traceparent);
             record.spec = queued.task.as_ref().ok().cloned().map(|mut spec| {
                 spec.id = Some(task.clone());
                 spec

@@ -181,14 +181,16 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
     spec.id = Some(last.task.clone());
     let mut record = Record::new(last.task.clone(), Status::Reset, last.attempt, now())
         .follows(Some(last.status), seq);
+    record.parent.clone_from(&last.parent);
+    record.traceparent.clone_from(&last.traceparent);
     record.spec = Some(spec.clone());
     let next = NewTask {
         job: job.clone(),
         id: last.task.clone(),
         task: spec,
         attempt: last.attempt + 1,
-        parent: None,
-        traceparent: None,
+        parent: last.parent.clone(),
+        traceparent: last.traceparent.clone(),
     };
     Some(Commit {
         job: job.clone(),

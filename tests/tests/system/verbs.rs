@@ -231,3 +231,27 @@ async fn a_key_that_was_deleted_is_held_when_a_verb_writes_it_anew() {
         assert_eq!(state.hold_until, state.zombie_until);
     }
 }
+
+#[tokio::test]
+async fn a_task_that_is_tried_again_keeps_its_parent_and_its_trace() {
+    let air = Installation::start(1).await;
+    air.spec("j", r#"{"retry":{"max":0},"on_failure":"continue"}"#)
+        .await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let child =
+        r#"echo '{"id":"child","run":"test $TRACEPARENT -a $AIR_ATTEMPT -gt 1"}' >> $AIR_TASKS"#;
+    let task = json!({ "id": "parent", "run": child }).to_string();
+    let header = format!("traceparent:{trace}");
+    ok(&mut air.nats_cli(&["pub", "air.tasks.j", "-H", &header, &task]));
+    air.wait_record("j", "child", Status::Failed).await;
+    ok(&mut air.airx(&["retry", "j", "child"]));
+    air.wait_record("j", "child", Status::Succeeded).await;
+    let records = air.records("j").await;
+    let child = records
+        .iter()
+        .filter(|(_, record)| record.task.as_str() == "child");
+    for (_, record) in child {
+        assert_eq!(record.parent.as_deref(), Some("j/parent"), "{record:?}");
+        assert_eq!(record.traceparent.as_deref(), Some(trace), "{record:?}");
+    }
+}
