@@ -1,8 +1,11 @@
 //! Removing a job: its queue, schedules, logs, blobs, spec and records, and its key last.
 
+use std::collections::BTreeSet;
+
 use air_nats::jobs::Key;
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
+use air_protocol::task::Task;
 use air_protocol::time::Time;
 
 use crate::advance::Failed;
@@ -27,12 +30,12 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
         return Ok(Rest::Done);
     }
     let stream = names.stream();
+    delete_blobs(shared, job, end).await?;
     nats.purge(&stream, &names.job_schedules(job), Some(end))
         .await?;
     nats.purge(&stream, &names.tasks(job), Some(end)).await?;
     nats.purge(&names.logs_stream(), &names.job_logs(job), Some(logs_end))
         .await?;
-    delete_blobs(shared, job, end).await?;
     nats.erase_spec(job, spec).await?;
     nats.purge(&stream, &names.job_results(job), Some(end))
         .await?;
@@ -64,11 +67,21 @@ async fn zombie_until(
     Ok((age < ttl).then(|| now.after(ttl - age)))
 }
 
+/// Deletes large outputs, and the pages of fan-outs that wait or were cancelled, as messages and records name
+/// them: before these are deleted.
 async fn delete_blobs(shared: &Shared, job: &JobName, up_to: u64) -> Result<(), Failed> {
     let nats = &shared.nats;
-    let mut blobs = Vec::new();
+    let mut blobs = BTreeSet::new();
+    let mut messages = nats.all_queued(job, up_to).await?;
+    messages.extend(nats.scheduled(job).await?);
+    for task in messages.iter().filter_map(|one| one.task.as_ref().ok()) {
+        blobs.extend(task.blobs());
+    }
     nats.each_record(job, 0, |seq, record| {
-        blobs.extend(record.output_blob.filter(|_| seq <= up_to));
+        if seq <= up_to {
+            blobs.extend(record.spec.iter().flat_map(Task::blobs));
+            blobs.extend(record.output_blob);
+        }
     })
     .await?;
     for blob in blobs {

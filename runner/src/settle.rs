@@ -66,6 +66,7 @@ async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Er
     let mut report = report;
     if let Err(text) = slim(attempt.hold, &mut commit).await {
         report = report.instead(Outcome::Failed, &text);
+        forget_blobs(attempt.hold).await;
         commit = commit_of(attempt, &report).await;
     }
     let text = match try_commit(attempt.hold, &commit).await? {
@@ -85,7 +86,15 @@ async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Er
         commit.record.tail = None;
     }
     match try_commit(attempt.hold, &commit).await? {
-        Tried::Finished(finish) => Ok(finish),
+        Tried::Finished(finish) => {
+            if let Finish::Release {
+                status: Some(_), ..
+            } = finish
+            {
+                forget_blobs(attempt.hold).await;
+            }
+            Ok(finish)
+        }
         Tried::Refused(text) => {
             tracing::error!(%text, "the server refuses a plain record too");
             Ok(Finish::Leave(Exit::Broken))
@@ -172,9 +181,10 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
         // An earlier try went through without our hearing of it.
         Some((seq, last)) if is_same(&last, &commit.record) => done(hold, commit, seq).await,
         last => {
-            // What was stored for this commit, which can no longer come.
-            if let Err(error) = hold.nats.delete_blobs_of(hold.runner).await {
-                tracing::warn!(%error, "blobs of an attempt that is over stay");
+            // A record of this run may be an earlier commit, whose blobs it names.
+            let is_ours = |record: &Record| record.run == Some(hold.runner);
+            if !last.as_ref().is_some_and(|(_, last)| is_ours(last)) {
+                forget_blobs(hold).await;
             }
             Finish::Release {
                 record: last.map_or(0, |(seq, _)| seq),
@@ -184,6 +194,13 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
         }
     };
     Ok(Tried::Finished(finish))
+}
+
+/// Deletes what was stored for a commit that can no longer come.
+pub(crate) async fn forget_blobs(hold: &Hold) {
+    if let Err(error) = hold.nats.delete_blobs_of(hold.runner).await {
+        tracing::warn!(%error, "blobs that nobody names stay");
+    }
 }
 
 /// Whether `last` is the record that we tried to commit, whatever its numbers became on the way.

@@ -178,6 +178,25 @@ async fn a_removed_job_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_fan_out_that_is_removed_leaves_no_page() {
+    let air = Installation::start(1).await;
+    let blobs = async || air.nats.stream_messages("OBJ_air-blobs").await.unwrap();
+    let line = r#"seq 1500 | sed 's/.*/{"run":"sleep 600"}/' > $AIR_TASKS"#;
+    for (job, verb) in [("waits", None), ("over", Some("cancel"))] {
+        let task = json!({ "id": "parent", "run": line });
+        air.publish(job, &task.to_string()).await;
+        air.wait_record(job, "parent", Status::Succeeded).await;
+        assert!(blobs().await > 0);
+        if let Some(verb) = verb {
+            ok(&mut air.airx(&[verb, job]));
+            assert!(blobs().await > 0, "it can still be tried again");
+        }
+        ok(&mut air.airx(&["rm", "--yes", job]));
+        assert_eq!(blobs().await, 0, "{job}");
+    }
+}
+
+#[tokio::test]
 async fn a_wait_ends_with_the_job() {
     let air = Installation::start(1).await;
     air.publish("j", r#"{"run":"sleep 0.2"}"#).await;
