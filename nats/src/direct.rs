@@ -148,7 +148,7 @@ impl Nats {
     }
 
     /// All messages that match `subject`, from the sequence `from` on: read from any replica, until one has
-    /// shown what the leader says is the last.
+    /// shown what was the leader's last at the beginning. Some that came later may be among them.
     pub(crate) async fn each(
         &self,
         stream: &str,
@@ -157,24 +157,26 @@ impl Nats {
         mut each: impl FnMut(&Stored) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut next = from.max(1);
+        let mut end = u64::MAX;
         let mut backoff = Backoff::new();
-        for _ in 0..LAGS_MAX {
-            loop {
+        for lags in 0..LAGS_MAX {
+            // What was the last may have been deleted since.
+            let last = self.get_last_leader(stream, subject).await?;
+            end = end.min(last.map_or(0, |last| last.seq));
+            if lags > 0 {
+                backoff.wait().await;
+            }
+            while next <= end {
                 let batch = self.get_next(stream, subject, next, PAGE).await?;
                 let Some(last) = batch.messages.last() else {
                     break;
                 };
                 next = last.seq + 1;
                 batch.messages.iter().try_for_each(&mut each)?;
-                if batch.pending == 0 {
-                    break;
-                }
             }
-            let last = self.get_last_leader(stream, subject).await?;
-            if last.is_none_or(|last| last.seq < next) {
+            if next > end {
                 return Ok(());
             }
-            backoff.wait().await;
         }
         Err(Error::Timeout)
     }
