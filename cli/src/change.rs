@@ -3,6 +3,7 @@
 use air_nats::Nats;
 use air_nats::jobs::{Key, Swap};
 use air_protocol::job::{Change, Event, JobState};
+use air_protocol::limits::LEASE_TTL_DEFAULT;
 use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
 
@@ -32,9 +33,15 @@ pub async fn job(
         let key = nats.job(job).await?;
         let state = match &key {
             Key::State(state, _) => (**state).clone(),
-            Key::Absent | Key::Deleted(_) if create => JobState::new(now()),
+            Key::Absent if create => JobState::new(now()),
+            Key::Deleted(_) if create => {
+                let (spec, _) = nats.spec(job).await?;
+                let ttl = spec.as_ref().map_or(LEASE_TTL_DEFAULT, Spec::lease_ttl);
+                JobState::rebuilt(now(), ttl)
+            }
             Key::Absent | Key::Deleted(_) => return Err(Failure::NoJob(job.clone())),
             Key::Garbage(_, reason) => return Err(garbage(job, reason)),
+            Key::Newer(_, reason) => return Err(newer(job, reason)),
         };
         let next = match state.apply(event, now()) {
             Ok(Change::To(next)) => next,
@@ -53,6 +60,13 @@ pub async fn job(
 pub fn garbage(job: &JobName, reason: &str) -> Failure {
     Failure::Refused(format!(
         "the key of the job `{job}` cannot be read: {reason}; a manager rebuilds it from the records within its next poll"
+    ))
+}
+
+/// A failure for a key of a newer version.
+pub fn newer(job: &JobName, reason: &str) -> Failure {
+    Failure::Refused(format!(
+        "the key of the job `{job}` is of a newer version: {reason}"
     ))
 }
 

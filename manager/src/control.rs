@@ -351,6 +351,9 @@ impl Control {
                 self.leases.observe(job, 0, None, now);
             }
             Ok(Outcome::Rest(_)) => {}
+            Err(Failed::Nats(error @ air_nats::Error::Newer { .. })) => {
+                tracing::error!(%job, %error, "the job is left to managers of a newer version");
+            }
             Err(error) => {
                 tracing::warn!(%job, %error, "could not look at the job; trying again");
                 self.agenda.at(job, now + AGAIN_AFTER);

@@ -112,6 +112,8 @@ pub enum Rest {
     Blocked,
     /// The next task is for another backend.
     OtherBackend,
+    /// The key, or a record, is of a newer version: this manager leaves the job to those that know it.
+    Newer,
 }
 
 /// Says what to do next for a job.
@@ -123,6 +125,7 @@ pub fn decide(view: &View<'_>, me: &Me) -> Result<Step, Invalid> {
         Key::State(state, _) => state.as_ref().clone(),
         Key::Absent => JobState::new(view.now),
         Key::Deleted(_) | Key::Garbage(..) => return Ok(rebuild(view)),
+        Key::Newer(..) => return Ok(Step::Rest(Rest::Newer)),
     };
     match &state.status {
         JobStatus::Working { .. } => Ok(Step::Rest(Rest::Working)),
@@ -145,10 +148,8 @@ fn rebuild(view: &View<'_>) -> Step {
         .spec
         .as_ref()
         .map_or(air_protocol::limits::LEASE_TTL_DEFAULT, Spec::lease_ttl);
-    let mut state = JobState::new(view.now);
+    let mut state = JobState::rebuilt(view.now, ttl);
     state.ledger = folded.ledger.clone();
-    state.hold_until = Some(view.now.after(ttl));
-    state.zombie_until = state.hold_until;
     Step::Write(Box::new(state))
 }
 

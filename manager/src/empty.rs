@@ -21,8 +21,6 @@ use crate::decide::then;
 use crate::settle::release;
 use crate::shared::{Shared, now};
 
-/// Messages and records read at once.
-const PAGE: usize = 256;
 /// Tasks that are cancelled at once.
 const AT_ONCE: usize = 64;
 /// Tries of one task whose record changes at the same time.
@@ -65,65 +63,42 @@ async fn open_tasks(
     shared: &Shared,
     job: &JobName,
     up_to: u64,
-) -> Result<HashMap<TaskId, Option<Task>>, Failed> {
+) -> Result<HashMap<TaskId, Option<Queued>>, Failed> {
+    let nats = &shared.nats;
     let mut tasks = HashMap::new();
-    let mut add = |messages: Vec<Queued>| {
-        for message in messages {
-            if message.seq <= up_to {
-                tasks.insert(message.id, message.task.ok());
-            }
-        }
-    };
-    let mut from = 1;
-    loop {
-        let (messages, pending) = shared.nats.queued(job, from, PAGE).await?;
-        let Some(last) = messages.last() else { break };
-        from = last.seq + 1;
-        add(messages);
-        if pending == 0 || from > up_to {
-            break;
-        }
+    let mut messages = nats.all_queued(job, up_to).await?;
+    messages.extend(nats.scheduled(job).await?);
+    for message in messages.into_iter().filter(|one| one.seq <= up_to) {
+        tasks.insert(message.id.clone(), Some(message));
     }
-    add(shared.nats.scheduled(job).await?);
-    for task in open_records(shared, job).await? {
+    let mut open = HashSet::new();
+    nats.each_record(job, 0, |_, record| {
+        if record.status.is_final() {
+            open.remove(&record.task);
+        } else {
+            open.insert(record.task);
+        }
+    })
+    .await?;
+    for task in open {
         tasks.entry(task).or_insert(None);
     }
     Ok(tasks)
-}
-
-/// Tasks whose last record is open.
-async fn open_records(shared: &Shared, job: &JobName) -> Result<HashSet<TaskId>, Failed> {
-    let mut open = HashSet::new();
-    let mut from = 0;
-    loop {
-        let (records, more) = shared.nats.records_after(job, from, PAGE).await?;
-        for (seq, record) in records {
-            from = seq;
-            if record.status.is_final() {
-                open.remove(&record.task);
-            } else {
-                open.insert(record.task);
-            }
-        }
-        if !more {
-            return Ok(open);
-        }
-    }
 }
 
 /// Cancels tasks, many at once.
 async fn cancel_all(
     shared: &Arc<Shared>,
     job: &JobName,
-    tasks: HashMap<TaskId, Option<Task>>,
+    tasks: HashMap<TaskId, Option<Queued>>,
 ) -> Result<(), Failed> {
     let mut under_way = JoinSet::new();
-    for (task, spec) in tasks {
+    for (task, message) in tasks {
         if under_way.len() >= AT_ONCE {
             ended(under_way.join_next().await)?;
         }
         let (shared, job) = (shared.clone(), job.clone());
-        under_way.spawn(async move { cancel(&shared, &job, &task, spec).await });
+        under_way.spawn(async move { cancel(&shared, &job, &task, message).await });
     }
     while let Some(one) = under_way.join_next().await {
         ended(Some(one))?;
@@ -145,7 +120,7 @@ async fn cancel(
     shared: &Shared,
     job: &JobName,
     task: &TaskId,
-    spec: Option<Task>,
+    message: Option<Queued>,
 ) -> Result<(), Failed> {
     for tries in 0..TRIES_MAX {
         let last = shared.nats.last_record(job, task).await?;
@@ -156,15 +131,21 @@ async fn cancel(
             return Ok(());
         }
         let mut record = Record::new(task.clone(), Status::Cancelled, 1, now());
-        record.spec = spec.clone().map(|spec| Task {
-            id: Some(task.clone()),
-            ..spec
-        });
+        if let Some(message) = &message {
+            record.parent.clone_from(&message.parent);
+            record.traceparent.clone_from(&message.traceparent);
+            record.spec = message.task.clone().ok().map(|spec| Task {
+                id: Some(task.clone()),
+                ..spec
+            });
+        }
         record.error = Some("the job was cancelled".into());
         if let Some((seq, last)) = last {
             record.attempt = last.attempt + 1;
             record.failures = last.failures;
             record.losses = last.losses;
+            record.parent = record.parent.or(last.parent);
+            record.traceparent = record.traceparent.or(last.traceparent);
             record.spec = record.spec.or(last.spec);
             record = record.follows(Some(last.status), seq);
         }
@@ -186,16 +167,10 @@ async fn cancel(
 
 async fn fold(shared: &Shared, job: &JobName, state: &JobState) -> Result<JobState, Failed> {
     let mut ledger = state.ledger.clone();
-    loop {
-        let (records, more) = shared
-            .nats
-            .records_after(job, ledger.accounted, PAGE)
-            .await?;
-        for (seq, record) in &records {
-            ledger.fold(*seq, record);
-        }
-        if !more {
-            return Ok(then(state, &Event::Fold(ledger), now())?);
-        }
-    }
+    let after = ledger.accounted;
+    shared
+        .nats
+        .each_record(job, after, |seq, record| ledger.fold(seq, &record))
+        .await?;
+    Ok(then(state, &Event::Fold(ledger), now())?)
 }

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use air_nats::records::At;
 use air_protocol::ledger::{Counters, Ledger};
 use air_protocol::names::{JobName, TaskId};
+use air_protocol::record::Status;
 use air_protocol::spec::Spec;
+use air_protocol::task::Task;
 use air_protocol::time::Time;
 
 use crate::advance::Failed;
@@ -81,15 +83,26 @@ pub(crate) async fn expired(
     for (seq, record) in &records {
         purged.fold(*seq, record);
     }
-    let blobs = records
-        .iter()
-        .filter_map(|(_, record)| record.output_blob.clone())
-        .collect();
     Ok(Some(Expired {
         up_to: *up_to,
         counters: purged.counters,
-        blobs,
+        blobs: blobs(&records),
     }))
+}
+
+/// Blobs that go with the records: outputs, and the pages of fan-outs that did not queue them.
+fn blobs(records: &[At]) -> Vec<String> {
+    let records = records.iter().map(|(_, record)| record);
+    let lasts: HashMap<_, _> = records
+        .clone()
+        .map(|record| (&record.task, record))
+        .collect();
+    let left = lasts
+        .values()
+        .filter(|last| last.status != Status::Succeeded);
+    let pages = left.flat_map(|last| last.spec.iter().flat_map(Task::blobs));
+    let outputs = records.filter_map(|record| record.output_blob.clone());
+    outputs.chain(pages).collect()
 }
 
 /// Cuts records off the end until every task has all its records in, and is over.
@@ -112,7 +125,8 @@ fn keep_whole_tasks(records: &mut Vec<At>, last: impl Fn(&TaskId) -> u64) {
 
 #[cfg(test)]
 mod tests {
-    use air_protocol::record::{Record, Status};
+    use air_protocol::record::Record;
+    use air_protocol::task::{Fanout, Work};
 
     use super::*;
 
@@ -121,6 +135,31 @@ mod tests {
             seq,
             Record::new(task.parse().unwrap(), status, 1, Time::default()),
         )
+    }
+
+    #[test]
+    fn pages_go_with_the_last_record_unless_it_queued_its_own() {
+        let fanout = |seq, task: &str, status, page| {
+            let (seq, mut record) = at(seq, task, status);
+            record.spec = Some(Task::new(Work::Fanout(Fanout {
+                run: uuid::Uuid::nil(),
+                parent: "j/p".into(),
+                page,
+                pages: 4,
+            })));
+            (seq, record)
+        };
+        let mut records = vec![
+            fanout(1, "first", Status::Cancelled, 1),
+            fanout(2, "first", Status::Reset, 1),
+            fanout(3, "first", Status::Succeeded, 1),
+            fanout(4, "second", Status::Cancelled, 2),
+            at(5, "other", Status::Succeeded),
+        ];
+        records[4].1.output_blob = Some("output".into());
+        let run = uuid::Uuid::nil();
+        let wanted = ["output".to_owned(), format!("{run}.2"), format!("{run}.3")];
+        assert_eq!(blobs(&records), wanted);
     }
 
     fn kept(mut records: Vec<At>, last: impl Fn(&str) -> u64) -> Vec<u64> {

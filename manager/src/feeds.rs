@@ -9,7 +9,7 @@ use air_nats::{Entry, Error, Nats};
 use air_protocol::limits::HEARTBEAT_TTL;
 use air_protocol::names::JobName;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Something that a manager is told.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ impl Ear {
 /// First wait before a broken feed is remade; doubled up to [`REMAKE_MAX`].
 const REMAKE_FIRST: Duration = Duration::from_millis(50);
 const REMAKE_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two heartbeats, and without any after which the watch of them is remade.
+const BEAT_EVERY: Duration = Duration::from_secs(HEARTBEAT_TTL.as_secs() / 3);
+const SILENT_MAX: Duration = Duration::from_secs(HEARTBEAT_TTL.as_secs() / 3 * 2);
 
 /// Tries after which the consumer of wake-ups is made anew, and the life of a pull after which it is well.
 const BROKEN_MAX: u32 = 6;
@@ -172,9 +176,11 @@ async fn follow_managers(nats: &Nats, ear: &Ear) -> Stop {
         Err(error) => return error.into(),
     };
     loop {
-        let entry = match watch.next().await {
-            Ok(entry) => entry,
-            Err(error) => return error.into(),
+        // A manager hears itself: silence means that the watch hangs, as after the loss of the bucket.
+        let entry = match timeout(SILENT_MAX, watch.next()).await {
+            Ok(Ok(entry)) => entry,
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return Error::Timeout.into(),
         };
         if let Some(heartbeat) = heartbeat_of(&entry)
             && let Err(unheard) = ear.tell(News::Manager(heartbeat)).await
@@ -258,13 +264,19 @@ async fn listen(nats: &Nats, ear: &Ear) -> Stop {
 
 /// Says every second that this manager lives.
 pub(crate) async fn heartbeats(nats: Nats, beats: watch::Receiver<Heartbeat>) {
-    let mut every = tokio::time::interval(HEARTBEAT_TTL / 3);
+    let mut every = tokio::time::interval(BEAT_EVERY);
+    let mut told = false;
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while beats.has_changed().is_ok() {
         every.tick().await;
         let heartbeat = beats.borrow().clone();
-        if let Err(error) = nats.beat(&heartbeat).await {
-            tracing::debug!(%error, "no heartbeat");
+        match nats.beat(&heartbeat).await {
+            Ok(_) => told = false,
+            Err(error) if told => tracing::debug!(%error, "no heartbeat"),
+            Err(error) => {
+                tracing::warn!(%error, "no heartbeat; others may take this manager for gone");
+                told = true;
+            }
         }
     }
 }

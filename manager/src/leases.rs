@@ -228,8 +228,13 @@ impl Leases {
         suspects
     }
 
-    /// Nothing was heard of the manager since the claim, for as long as a heartbeat lives.
+    /// Nothing was heard of the manager since the claim, for as long as a heartbeat lives. Who hears nobody,
+    /// not even itself, knows nothing of others: the bucket of heartbeats may be lost.
     fn is_gone(&self, watched: &Watched, now: Instant) -> bool {
+        let lives = |heard: &Instant| now.duration_since(*heard) < HEARTBEAT_TTL;
+        if !self.heard.values().any(lives) {
+            return false;
+        }
         let heard = self.heard.get(&watched.manager).copied();
         let last = heard
             .unwrap_or(self.up_since)
@@ -349,6 +354,9 @@ mod tests {
         leases.observe(&job(), 2, Some(&starting()), start);
         leases.heard("m", start + HEARTBEAT_TTL);
         assert!(leases.suspects(start + HEARTBEAT_TTL).is_empty());
+        let deaf = leases.suspects(start + 2 * HEARTBEAT_TTL);
+        assert!(deaf.is_empty(), "nobody is heard of, not even itself");
+        leases.heard("me", start + 2 * HEARTBEAT_TTL);
         assert_eq!(
             leases.suspects(start + 2 * HEARTBEAT_TTL)[0].why,
             Why::ManagerGone

@@ -129,12 +129,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let missing =
         |found: &air_nats::topology::Found| found.outcome == air_nats::topology::Outcome::Missing;
     let found = nats.init(None, false).await?;
-    // The consumer is the managers' own: it lives in memory, and is made anew where it is missing.
-    if let Some(found) = found
+    let mut users = found
         .iter()
-        .find(|found| missing(found) && !found.name.contains('>'))
-    {
+        .filter(|found| !nats.is_made_by_managers(found));
+    if let Some(found) = users.find(|found| missing(found)) {
         return Err(Error::Missing(found.name.clone()));
     }
+    nats.make_managers_bucket().await?;
     control::run(nats, options, shutdown).await
 }

@@ -95,6 +95,9 @@ pub(crate) async fn commit(
                 &mut record,
                 &mut with,
             );
+            let nats = &shared.nats;
+            nats.retry_by_server_clock(&mut record, &mut with, now())
+                .await?;
         }
         Verdict::Move { until } => {
             record.status = Status::Retrying;
@@ -173,7 +176,11 @@ impl Base {
         record.fence = fence;
         record.backend = Some(lease.backend.clone());
         record.claimed = Some(lease.claimed);
-        record.queued = self.message.as_ref().map(|message| message.queued);
+        if let Some(message) = &self.message {
+            record.queued = Some(message.queued);
+            record.parent.clone_from(&message.parent);
+            record.traceparent.clone_from(&message.traceparent);
+        }
         record.spec = self.task();
         if let Some(Err(invalid)) = self.message.as_ref().map(|message| &message.task) {
             record.tail = Some(invalid.head.clone());

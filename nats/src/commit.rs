@@ -1,5 +1,7 @@
 //! Committing: a record, alone or with the messages that must exist exactly if it does.
 
+use std::time::Duration;
+
 use air_protocol::codec;
 use air_protocol::names::{JobName, TaskId, headers};
 use air_protocol::record::Record;
@@ -18,6 +20,9 @@ use crate::{Error, Nats};
 /// The last moment for which a schedule is made, 2200-01-01: the server counts nanoseconds in 64 bits, and
 /// brings back at once what is due after 2262.
 const SCHEDULE_LAST: Time = Time::from_millis(7_258_118_400_000);
+
+/// The most by which two clocks differ that count as one.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(1);
 
 /// A record and what goes with it.
 #[derive(Debug, Clone)]
@@ -104,6 +109,30 @@ impl Nats {
             Err(error @ Error::TooLarge) => Ok(Committed::Refused(error.to_string())),
             Err(error) => Err(error),
         }
+    }
+
+    /// Moves the time of the next attempt from the clock of whoever writes the record, which shows `now`, to
+    /// the server's, by which schedules fire. Clocks that differ little are left as they are.
+    ///
+    /// # Errors
+    /// [`Error`] when the server does not tell its time.
+    pub async fn retry_by_server_clock(
+        &self,
+        record: &mut Record,
+        with: &mut [With],
+        now: Time,
+    ) -> Result<(), Error> {
+        let scheduled = with.iter_mut().find_map(|with| match with {
+            With::Schedule(_, at) => Some(at),
+            With::Task(_) | With::Unschedule => None,
+        });
+        let Some(at) = scheduled else { return Ok(()) };
+        let server = self.server_time().await?;
+        if now.since(server).max(server.since(now)) > CLOCKS_DIFFER_MAX {
+            *at = server.after(at.since(now));
+            record.retry_at = Some(*at);
+        }
+        Ok(())
     }
 
     /// Whether the last record is the one whose commit had no answer.

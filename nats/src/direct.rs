@@ -15,11 +15,15 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::request::NO_MESSAGE;
+use crate::request::{Backoff, NO_MESSAGE};
 use crate::{Error, Nats};
 
 /// Time for which a reply to a batch get is awaited.
 const REPLY_WITHIN: Duration = Duration::from_secs(5);
+/// Messages that one reply brings.
+const PAGE: usize = 256;
+/// Repetitions of a read whose reply is older than what the leader has: some ten seconds.
+const LAGS_MAX: usize = 16;
 /// Subjects that one `multi_last` may name.
 pub(crate) const SUBJECTS_MAX: usize = 512;
 
@@ -141,6 +145,40 @@ impl Nats {
             &json!({ "seq": from.max(1), "next_by_subj": subject, "batch": count }),
         )
         .await
+    }
+
+    /// All messages that match `subject`, from the sequence `from` on: read from any replica, until one has
+    /// shown what was the leader's last at the beginning. Some that came later may be among them.
+    pub(crate) async fn each(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+        mut each: impl FnMut(&Stored) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut next = from.max(1);
+        let mut end = u64::MAX;
+        let mut backoff = Backoff::new();
+        for lags in 0..LAGS_MAX {
+            // What was the last may have been deleted since.
+            let last = self.get_last_leader(stream, subject).await?;
+            end = end.min(last.map_or(0, |last| last.seq));
+            if lags > 0 {
+                backoff.wait().await;
+            }
+            while next <= end {
+                let batch = self.get_next(stream, subject, next, PAGE).await?;
+                let Some(last) = batch.messages.last() else {
+                    break;
+                };
+                next = last.seq + 1;
+                batch.messages.iter().try_for_each(&mut each)?;
+            }
+            if next > end {
+                return Ok(());
+            }
+        }
+        Err(Error::Timeout)
     }
 
     /// The last message of each of `subjects`, which are at most [`SUBJECTS_MAX`].

@@ -4,6 +4,7 @@ use air_protocol::codec;
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 use air_protocol::spec::Wire;
+use air_protocol::time::Time;
 
 use crate::bucket::{End, Entry, Watch};
 use crate::{Error, Nats};
@@ -21,6 +22,9 @@ pub enum Key {
     State(Box<JobState>, u64),
     /// Something that is no state, its revision, and why.
     Garbage(u64, String),
+    /// A state of a newer version, its revision, and which version is needed: nobody who cannot read it
+    /// writes in its place.
+    Newer(u64, String),
 }
 
 impl Key {
@@ -32,6 +36,7 @@ impl Key {
         match entry.value.as_ref().map(|value| codec::decode_state(value)) {
             None => Self::Deleted(entry.revision),
             Some(Ok(state)) => Self::State(Box::new(state), entry.revision),
+            Some(Err(error)) if error.is_newer() => Self::Newer(entry.revision, error.to_string()),
             Some(Err(error)) => Self::Garbage(entry.revision, error.to_string()),
         }
     }
@@ -40,9 +45,10 @@ impl Key {
     pub fn revision(&self) -> u64 {
         match self {
             Self::Absent => 0,
-            Self::Deleted(revision) | Self::State(_, revision) | Self::Garbage(revision, _) => {
-                *revision
-            }
+            Self::Deleted(revision)
+            | Self::State(_, revision)
+            | Self::Garbage(revision, _)
+            | Self::Newer(revision, _) => *revision,
         }
     }
 
@@ -50,7 +56,7 @@ impl Key {
     pub fn state(&self) -> Option<&JobState> {
         match self {
             Self::State(state, _) => Some(state),
-            Self::Absent | Self::Deleted(_) | Self::Garbage(..) => None,
+            Self::Absent | Self::Deleted(_) | Self::Garbage(..) | Self::Newer(..) => None,
         }
     }
 }
@@ -63,6 +69,15 @@ impl Nats {
     pub async fn job(&self, job: &JobName) -> Result<Key, Error> {
         let entry = self.entry(&self.names.jobs_bucket(), job.as_str()).await?;
         Ok(Key::of_entry(entry.as_ref()))
+    }
+
+    /// When the key of a job was last written, by the server's clock; none when there is no key.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn job_written(&self, job: &JobName) -> Result<Option<Time>, Error> {
+        let entry = self.entry(&self.names.jobs_bucket(), job.as_str()).await?;
+        Ok(entry.map(|entry| entry.time))
     }
 
     /// Writes the state of a job if its key is at the revision `expected`; waits for NATS as long as it takes.

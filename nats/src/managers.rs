@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::{self, Entry, Watch};
 use crate::publish::Outgoing;
+use crate::request::NO_STREAM;
 use crate::{Error, Nats};
 
 /// What a manager says of itself.
@@ -31,7 +32,7 @@ pub struct Heartbeat {
 }
 
 impl Nats {
-    /// Says that a manager lives; forgotten after [`HEARTBEAT_TTL`].
+    /// Says that a manager lives; forgotten after [`HEARTBEAT_TTL`]. Makes the bucket anew where it is gone.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
@@ -42,7 +43,13 @@ impl Nats {
         message
             .headers
             .insert("Nats-TTL", format!("{}s", HEARTBEAT_TTL.as_secs()));
-        self.store(&message).await
+        match self.store(&message).await {
+            Err(Error::NoResponders) => {
+                self.make_managers_bucket().await?;
+                self.store(&message).await
+            }
+            stored => stored,
+        }
     }
 
     /// Says that a manager is gone.
@@ -65,19 +72,32 @@ impl Nats {
         self.watch_bucket(&self.names.managers_bucket()).await
     }
 
-    /// The managers that live.
+    /// The managers that live; none where only their bucket is missing, which a living one makes anew.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
     pub async fn managers(&self) -> Result<Vec<Heartbeat>, Error> {
         let bucket = self.names.managers_bucket();
-        let all = self
-            .get_next_all(&bucket::stream(&bucket), &bucket::subject(&bucket, ">"))
-            .await?;
+        let stream = bucket::stream(&bucket);
+        let all = match self
+            .get_next_all(&stream, &bucket::subject(&bucket, ">"))
+            .await
+        {
+            Err(Error::NoResponders) if self.is_missing(&stream).await? => Vec::new(),
+            all => all?,
+        };
         Ok(all
             .iter()
             .filter_map(|payload| serde_json::from_slice(payload).ok())
             .collect())
+    }
+
+    /// Whether this stream is missing, and the stream of tasks is not.
+    async fn is_missing(&self, stream: &str) -> Result<bool, Error> {
+        match self.stream_info(stream, None).await {
+            Err(error) if error.code() == Some(NO_STREAM) => Ok(self.replicas().await?.is_some()),
+            other => other.map(|_| false),
+        }
     }
 
     async fn get_next_all(&self, stream: &str, subject: &str) -> Result<Vec<Bytes>, Error> {

@@ -204,24 +204,32 @@ impl Nats {
         Ok(stored.as_ref().map(Queued::of_stored))
     }
 
-    /// The task that a schedule will bring back, and when.
+    /// All messages of a job's queue up to the sequence `up_to`, as the leader has it.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn all_queued(&self, job: &JobName, up_to: u64) -> Result<Vec<Queued>, Error> {
+        let mut all = self.all_on(&self.names.tasks(job)).await?;
+        all.retain(|message| message.seq <= up_to);
+        Ok(all)
+    }
+
+    /// The tasks that schedules will bring back, as the leader has them.
     ///
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
     pub async fn scheduled(&self, job: &JobName) -> Result<Vec<Queued>, Error> {
-        let subject = self.names.job_schedules(job);
+        self.all_on(&self.names.job_schedules(job)).await
+    }
+
+    async fn all_on(&self, subject: &str) -> Result<Vec<Queued>, Error> {
         let mut all = Vec::new();
-        let mut from = 1;
-        loop {
-            let batch = self
-                .get_next(&self.names.stream(), &subject, from, 256)
-                .await?;
-            let Some(last) = batch.messages.last() else {
-                return Ok(all);
-            };
-            from = last.seq + 1;
-            all.extend(batch.messages.iter().map(Queued::of_stored));
-        }
+        self.each(&self.names.stream(), subject, 1, |stored| {
+            all.push(Queued::of_stored(stored));
+            Ok(())
+        })
+        .await?;
+        Ok(all)
     }
 
     /// Deletes one message by its sequence; one that is gone already is no error.

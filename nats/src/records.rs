@@ -21,12 +21,17 @@ pub struct Lasts {
     pub up_to: Option<u64>,
 }
 
-pub(crate) fn read(stored: &Stored) -> Option<At> {
+/// A record, or none where it is garbage; one of a newer version is refused.
+pub(crate) fn read(stored: &Stored) -> Result<Option<At>, Error> {
     match codec::decode_record(stored.content_type(), &stored.payload) {
-        Ok(record) => Some((stored.seq, record)),
+        Ok(record) => Ok(Some((stored.seq, record))),
+        Err(error) if error.is_newer() => Err(Error::Newer {
+            what: format!("the record {} on {}", stored.seq, stored.subject),
+            reason: error.to_string(),
+        }),
         Err(error) => {
             tracing::error!(subject = %stored.subject, seq = stored.seq, %error, "a record cannot be read");
-            None
+            Ok(None)
         }
     }
 }
@@ -34,29 +39,63 @@ pub(crate) fn read(stored: &Stored) -> Option<At> {
 /// A last record is never skipped: a task that seems to have none would run, and run again.
 fn read_last(stored: &Stored) -> Result<At, Error> {
     let subject = &stored.subject;
-    read(stored)
+    read(stored)?
         .ok_or_else(|| Error::Answer(format!("the record on {subject} is none that is known")))
 }
 
+/// Records of which a page that begins with unreadable ones is looked through at once.
+const LOOKED_THROUGH: usize = 256;
+
 impl Nats {
-    /// Up to `count` records of a job after the sequence `after`, and whether more follow.
+    /// Up to `count` records of a job after the sequence `after`, and whether more follow. What cannot be
+    /// read is passed over: where more follow there is a record to go on from.
     ///
     /// # Errors
-    /// [`Error`] when NATS does not answer as it should.
+    /// [`Error`] when NATS does not answer as it should, or a record is of a newer version.
     pub async fn records_after(
         &self,
         job: &JobName,
         after: u64,
         count: usize,
     ) -> Result<(Vec<At>, bool), Error> {
-        let subject = self.names.job_results(job);
-        let batch = self
-            .get_next(&self.names.stream(), &subject, after + 1, count)
-            .await?;
-        Ok((
-            batch.messages.iter().filter_map(read).collect(),
-            batch.pending > 0,
-        ))
+        let (stream, subject) = (self.names.stream(), self.names.job_results(job));
+        let (mut from, mut most) = (after + 1, count);
+        loop {
+            let batch = self.get_next(&stream, &subject, from, most).await?;
+            let mut records = Vec::new();
+            for stored in &batch.messages {
+                records.extend(read(stored)?);
+            }
+            let more = batch.pending > 0 || records.len() > count;
+            match batch.messages.last() {
+                Some(last) if records.is_empty() && batch.pending > 0 => from = last.seq + 1,
+                _ => {
+                    records.truncate(count);
+                    return Ok((records, more));
+                }
+            }
+            most = count.max(LOOKED_THROUGH);
+        }
+    }
+
+    /// All records of a job after the sequence `after`, up to the last that the leader has.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should, or a record is of a newer version.
+    pub async fn each_record(
+        &self,
+        job: &JobName,
+        after: u64,
+        mut each: impl FnMut(u64, Record),
+    ) -> Result<(), Error> {
+        let (stream, subject) = (self.names.stream(), self.names.job_results(job));
+        self.each(&stream, &subject, after + 1, |stored| {
+            if let Some((seq, record)) = read(stored)? {
+                each(seq, record);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// The last records of tasks, from any replica. `job` is one whose queue is looked at as well, so
@@ -115,6 +154,7 @@ impl Nats {
     /// [`Error`] when NATS does not answer as it should.
     pub async fn record_at(&self, seq: u64) -> Result<Option<Record>, Error> {
         let stored = self.get_seq_leader(&self.names.stream(), seq).await?;
-        Ok(stored.as_ref().and_then(read).map(|(_, record)| record))
+        let read = stored.as_ref().map(read).transpose()?;
+        Ok(read.flatten().map(|(_, record)| record))
     }
 }

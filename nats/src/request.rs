@@ -45,6 +45,14 @@ pub enum Error {
     /// The connection is closed.
     #[error("the connection to NATS is closed: {0}")]
     Closed(String),
+    /// A message of a newer version: refused, since a guess at it could undo what it says.
+    #[error("{what} is of a newer version: {reason}")]
+    Newer {
+        /// The message.
+        what: String,
+        /// Which version is needed.
+        reason: String,
+    },
     /// The answer is not what the protocol says.
     #[error("the answer cannot be read: {0}")]
     Answer(String),
@@ -77,14 +85,15 @@ impl Error {
                     || *code == BATCH_INCOMPLETE
                     || is_unavailable(*code)
             }
-            Self::TooLarge | Self::Closed(_) | Self::Answer(_) => false,
+            Self::TooLarge | Self::Closed(_) | Self::Newer { .. } | Self::Answer(_) => false,
         }
     }
 }
 
-/// Codes of JetStream that mean "not now": no leader, insufficient resources, temporarily unavailable.
+/// Codes of JetStream that mean "not now": no leader, temporarily unavailable, and no room in the account,
+/// in memory, or on the disk, as long as nobody makes some.
 fn is_unavailable(code: u64) -> bool {
-    matches!(code, 10008 | 10009 | 10023 | 10077)
+    matches!(code, 10002 | 10008 | 10009 | 10023 | 10028 | 10047 | 10077)
 }
 
 impl From<async_nats::RequestError> for Error {
@@ -150,5 +159,20 @@ impl Nats {
             .request(format!("$JS.API.{operation}"), payload)
             .await?;
         parse(&reply.payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_server_may_take_it_later_and_a_wrong_request_is_never_taken() {
+        let passing = |code| {
+            let text = String::new();
+            Error::Api { code, text }.is_passing()
+        };
+        assert!([10002, 10023, 10028, 10047, 10077].into_iter().all(passing));
+        assert!(![10003, 10025, 10071, 10199, 10201].into_iter().any(passing));
     }
 }

@@ -150,9 +150,7 @@ impl Nats {
             },
             Err(error) if error.code() == Some(NO_STREAM) && !create => Outcome::Missing,
             Err(error) if error.code() == Some(NO_STREAM) => {
-                let made = self
-                    .api::<Value>(&format!("STREAM.CREATE.{name}"), &config)
-                    .await;
+                let made = self.create(&name, &config).await;
                 made.map_err(|source| TopologyError::Create {
                     name: name.clone(),
                     source,
@@ -167,6 +165,38 @@ impl Nats {
             purpose,
             outcome,
         })
+    }
+
+    async fn create(&self, name: &str, config: &Value) -> Result<(), Error> {
+        self.api::<Value>(&format!("STREAM.CREATE.{name}"), config)
+            .await
+            .map(drop)
+    }
+
+    /// Makes the bucket of heartbeats where it is missing, with as many replicas as the stream of tasks: it
+    /// lives in memory, so that a single server loses it when it ends.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should, or the stream of tasks is missing as well.
+    pub async fn make_managers_bucket(&self) -> Result<(), Error> {
+        let name = crate::bucket::stream(&self.names.managers_bucket());
+        match self.stream_info(&name, None).await {
+            Err(error) if error.code() == Some(NO_STREAM) => {}
+            other => return other.map(drop),
+        }
+        let replicas = self.replicas().await?.ok_or(Error::NoResponders)?;
+        let mut wanted = self.wanted(replicas).into_iter();
+        match wanted.find(|wanted| wanted.name == name) {
+            Some(wanted) => self.create(&name, &wanted.config).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether managers make it by themselves where it is missing: it lives in memory, and holds nothing
+    /// that is not soon there again.
+    pub fn is_made_by_managers(&self, found: &Found) -> bool {
+        found.name.contains('>')
+            || found.name == crate::bucket::stream(&self.names.managers_bucket())
     }
 
     async fn ensure_consumer(&self, create: bool) -> Result<Found, TopologyError> {

@@ -86,7 +86,10 @@ impl Nats {
     pub async fn task_records(&self, job: &JobName, task: &TaskId) -> Result<Vec<At>, Error> {
         let subject = self.names.results(job, task);
         let stored = self.all_of(&self.names.stream(), &subject).await?;
-        Ok(stored.iter().filter_map(crate::records::read).collect())
+        let read = stored
+            .iter()
+            .filter_map(|stored| crate::records::read(stored).transpose());
+        read.collect()
     }
 
     /// The tasks of a job that have printed something, and in how many chunks.

@@ -81,6 +81,18 @@ pub enum DecodeError {
     Spec(#[from] SpecRule),
 }
 
+impl DecodeError {
+    /// Whether it is a message of a newer version: it is refused, and nothing is written in its place.
+    pub fn is_newer(&self) -> bool {
+        match self {
+            Self::Version(version) => version
+                .parse::<u64>()
+                .is_ok_and(|version| version > u64::from(VERSION)),
+            _ => false,
+        }
+    }
+}
+
 fn hint(nearest: Option<&String>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }

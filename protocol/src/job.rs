@@ -19,6 +19,8 @@ mod event;
 
 pub use event::{Change, Event, Invalid};
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -129,6 +131,16 @@ impl JobState {
             start_error: None,
             zombie_until: None,
             updated: at,
+        }
+    }
+
+    /// The state of a job whose key was lost: held until no runner that the key may have named can live.
+    pub fn rebuilt(at: Time, lease_ttl: Duration) -> Self {
+        let until = Some(at.after(lease_ttl));
+        Self {
+            hold_until: until,
+            zombie_until: until,
+            ..Self::new(at)
         }
     }
 

@@ -167,6 +167,12 @@ pub struct Record {
     /// Backend that started the runner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// `<job>/<task>` that queued the task (`Air-Parent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Trace context of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The task as it was, with its id; none where the message was no valid task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Task>,
@@ -216,6 +222,8 @@ impl Record {
             jobs: Vec::new(),
             host: None,
             backend: None,
+            parent: None,
+            traceparent: None,
             spec: None,
         }
     }

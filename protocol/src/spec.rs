@@ -122,6 +122,9 @@ pub enum SpecRule {
         "`env` has the name `{0}`; a name is not empty, has no `=` and does not begin with AIR_"
     )]
     EnvName(String),
+    /// A NUL byte, which no program can be given.
+    #[error("`env` has a NUL byte in the value of `{0}`; take it out")]
+    EnvValue(String),
 }
 
 impl Default for Spec {
@@ -170,8 +173,11 @@ impl Spec {
         if self.keep() < KEEP_MIN {
             return Err(SpecRule::Keep(Span(self.keep())));
         }
-        match self.env.keys().find(|name| !is_env_name(name)) {
-            Some(name) => Err(SpecRule::EnvName(name.clone())),
+        if let Some(name) = self.env.keys().find(|name| !is_env_name(name)) {
+            return Err(SpecRule::EnvName(name.clone()));
+        }
+        match self.env.iter().find(|(_, value)| value.contains('\0')) {
+            Some((name, _)) => Err(SpecRule::EnvValue(name.clone())),
             None => Ok(()),
         }
     }
@@ -236,6 +242,10 @@ mod tests {
         assert_eq!(spec.retry_of(&task).delay(1, 0), Duration::from_secs(9));
         assert_eq!(spec.env_of(&task)["B"], "2");
         assert_eq!(spec.env_of(&task)["A"], "1");
+        assert_eq!(spec.check(), Ok(()));
+        spec.env.insert("C".into(), "1\0".into());
+        assert_eq!(spec.check(), Err(SpecRule::EnvValue("C".into())));
+        spec.env.clear();
         spec.lease_ttl = Some(Span(Duration::from_secs(1)));
         assert!(spec.check().is_err());
     }

@@ -143,6 +143,27 @@ pub struct Fanout {
     pub pages: u32,
 }
 
+/// Pages of one fan-out, twice as many as there can be: sub-tasks fill a page by their number or their bytes.
+const PAGES_MAX: u32 = 2000;
+
+impl Fanout {
+    /// Names of the blobs with the pages that are still to be queued, the next one first.
+    pub fn blobs(&self) -> impl Iterator<Item = String> + '_ {
+        let end = self.pages.min(self.page.saturating_add(PAGES_MAX));
+        (self.page..end).map(|page| format!("{}.{page}", self.run))
+    }
+}
+
+impl Task {
+    /// Names of the blobs with pages that the task is to queue.
+    pub fn blobs(&self) -> Vec<String> {
+        match &self.work {
+            Work::Fanout(fanout) => fanout.blobs().collect(),
+            Work::Run(_) | Work::Exec(_) => Vec::new(),
+        }
+    }
+}
+
 /// A task that another one waits for; written `task`, `job/task` or `{"task": …, "when": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "NeedText", into = "NeedText")]

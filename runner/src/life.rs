@@ -25,7 +25,7 @@ use crate::logs::{self, Log};
 use crate::look::look;
 use crate::options::Options;
 use crate::record::Attempt;
-use crate::settle::{Finish, over, settle};
+use crate::settle::{Finish, forget_blobs, over, settle};
 use crate::subtasks::{self, Parent};
 
 /// Time that the last events get to leave.
@@ -217,6 +217,9 @@ async fn with_subtasks(attempt: &Attempt<'_>, workdir: &Workdir, mut report: Rep
             report.family = family;
             report
         }
-        Err(text) => report.instead(Outcome::Failed, &text),
+        Err(text) => {
+            forget_blobs(attempt.hold).await;
+            report.instead(Outcome::Failed, &text)
+        }
     }
 }

@@ -80,6 +80,8 @@ impl Attempt<'_> {
             jobs: report.family.jobs.clone(),
             host: Some(hold.host.clone()),
             backend: Some(self.backend.to_owned()),
+            parent: found.queued.parent.clone(),
+            traceparent: found.queued.traceparent.clone(),
             spec,
             ..Record::new(target.task.clone(), fate.status, target.attempt, now)
         }

@@ -62,11 +62,12 @@ pub(crate) async fn over(hold: &Hold) -> Result<Finish, Error> {
 }
 
 async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Error> {
-    let mut commit = attempt.commit_of(&report, clock::now());
+    let mut commit = commit_of(attempt, &report).await;
     let mut report = report;
     if let Err(text) = slim(attempt.hold, &mut commit).await {
         report = report.instead(Outcome::Failed, &text);
-        commit = attempt.commit_of(&report, clock::now());
+        forget_blobs(attempt.hold).await;
+        commit = commit_of(attempt, &report).await;
     }
     let text = match try_commit(attempt.hold, &commit).await? {
         Tried::Finished(finish) => return Ok(finish),
@@ -79,18 +80,38 @@ async fn settle_held(attempt: &Attempt<'_>, report: Report) -> Result<Finish, Er
         Ok(task) if matches!(task.work, Work::Fanout(_)) => Outcome::Later(None),
         _ => Outcome::FailedForGood,
     };
-    let mut commit = attempt.commit_of(&report.instead(outcome, &text), clock::now());
+    let mut commit = commit_of(attempt, &report.instead(outcome, &text)).await;
     if size(&commit) > attempt.hold.nats.max_payload() / 4 * 3 {
         commit.record.spec = None;
         commit.record.tail = None;
     }
     match try_commit(attempt.hold, &commit).await? {
-        Tried::Finished(finish) => Ok(finish),
+        Tried::Finished(finish) => {
+            if let Finish::Release {
+                status: Some(_), ..
+            } = finish
+            {
+                forget_blobs(attempt.hold).await;
+            }
+            Ok(finish)
+        }
         Tried::Refused(text) => {
             tracing::error!(%text, "the server refuses a plain record too");
             Ok(Finish::Leave(Exit::Broken))
         }
     }
+}
+
+/// What is committed for `report`; a delayed attempt is due by the server's clock, which brings it back.
+async fn commit_of(attempt: &Attempt<'_>, report: &Report) -> Commit {
+    let now = clock::now();
+    let mut commit = attempt.commit_of(report, now);
+    let nats = &attempt.hold.nats;
+    let due = nats.retry_by_server_clock(&mut commit.record, &mut commit.with, now);
+    if let Err(error) = due.await {
+        tracing::warn!(%error, "the next attempt is due by this machine's clock");
+    }
+    commit
 }
 
 fn size(commit: &Commit) -> usize {
@@ -160,9 +181,10 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
         // An earlier try went through without our hearing of it.
         Some((seq, last)) if is_same(&last, &commit.record) => done(hold, commit, seq).await,
         last => {
-            // What was stored for this commit, which can no longer come.
-            if let Err(error) = hold.nats.delete_blobs_of(hold.runner).await {
-                tracing::warn!(%error, "blobs of an attempt that is over stay");
+            // A record of this run may be an earlier commit, whose blobs it names.
+            let is_ours = |record: &Record| record.run == Some(hold.runner);
+            if !last.as_ref().is_some_and(|(_, last)| is_ours(last)) {
+                forget_blobs(hold).await;
             }
             Finish::Release {
                 record: last.map_or(0, |(seq, _)| seq),
@@ -172,6 +194,13 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
         }
     };
     Ok(Tried::Finished(finish))
+}
+
+/// Deletes what was stored for a commit that can no longer come.
+pub(crate) async fn forget_blobs(hold: &Hold) {
+    if let Err(error) = hold.nats.delete_blobs_of(hold.runner).await {
+        tracing::warn!(%error, "blobs that nobody names stay");
+    }
 }
 
 /// Whether `last` is the record that we tried to commit, whatever its numbers became on the way.

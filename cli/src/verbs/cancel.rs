@@ -97,6 +97,7 @@ async fn is_over(nats: &Nats, job: &JobName) -> Result<bool, Failure> {
             _ => false,
         }),
         Key::Garbage(_, reason) => Err(change::garbage(job, &reason)),
+        Key::Newer(_, reason) => Err(change::newer(job, &reason)),
         Key::Absent | Key::Deleted(_) => {
             if last.is_none() && nats.scheduled(job).await?.is_empty() {
                 return Err(Failure::NoJob(job.clone()));
@@ -197,11 +198,15 @@ async fn cancel_task(
         if let Some((seq, last)) = &last {
             record = record.follows(Some(last.status), *seq);
             (record.failures, record.losses) = (last.failures, last.losses);
+            record.parent.clone_from(&last.parent);
+            record.traceparent.clone_from(&last.traceparent);
             record.spec.clone_from(&last.spec);
         }
         let message = waiting.messages.iter().find(|message| message.id == *task);
         if let Some(queued) = message.filter(|_| record.spec.is_none()) {
             record.queued = Some(queued.queued);
+            record.parent.clone_from(&queued.parent);
+            record.traceparent.clone_from(&queued.traceparent);
             record.spec = queued.task.as_ref().ok().cloned().map(|mut spec| {
                 spec.id = Some(task.clone());
                 spec

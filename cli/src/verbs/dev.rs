@@ -62,8 +62,7 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
         ..Options::default()
     };
     let outcome = match prepare(&nats, app).await {
-        Ok(()) => {
-            banner(app, &url, &args.dir);
+        Ok(connection) => {
             let options = air_manager::Options {
                 nats,
                 id: None,
@@ -73,7 +72,11 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
                 on_stop: OnStop::HandBack,
                 sync_interval: Duration::ZERO,
             };
-            work(options, &mut server, stop).await
+            let ready = async {
+                first_heartbeat(&connection).await;
+                banner(app, &url, &args.dir);
+            };
+            work(options, &mut server, ready, stop).await
         }
         Err(failure) => Err(failure),
     };
@@ -85,17 +88,24 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
 const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs the manager until told to stop, or until the server ends: without it the manager could only wait.
+/// Meanwhile `ready` waits for it, and says so.
 async fn work(
     options: air_manager::Options,
     server: &mut Server,
+    ready: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
+    let ready = async {
+        ready.await;
+        std::future::pending::<()>().await;
+    };
     let failed = tokio::select! {
         outcome = air_manager::run(options, stop) => match outcome {
             Ok(()) => return Ok(()),
             Err(error) => error,
         },
         failure = server.ended() => return Err(failure),
+        () = ready => return Ok(()),
     };
     // Where the server has ended, that is why the manager failed.
     match tokio::time::timeout(END_WITHIN, server.ended()).await {
@@ -104,7 +114,17 @@ async fn work(
     }
 }
 
-async fn prepare(options: &Options, app: &App) -> Result<(), Failure> {
+/// Time between two looks for the first heartbeat.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until the manager is heard of: whoever submits before is told that none runs.
+async fn first_heartbeat(nats: &Nats) {
+    while !matches!(nats.managers().await, Ok(managers) if !managers.is_empty()) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn prepare(options: &Options, app: &App) -> Result<Nats, Failure> {
     let nats = Nats::connect(options, "airx dev").await?;
     for one in nats.init(None, true).await? {
         let mend = init::mend(&one);
@@ -113,7 +133,7 @@ async fn prepare(options: &Options, app: &App) -> Result<(), Failure> {
                 .warn(format_args!("{} is not as it should be; {mend}", one.name));
         }
     }
-    Ok(())
+    Ok(nats)
 }
 
 fn banner(app: &App, url: &str, dir: &std::path::Path) {

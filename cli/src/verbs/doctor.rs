@@ -141,16 +141,19 @@ async fn topology(nats: &Nats, checks: &mut Vec<Check>) -> bool {
         match &one.outcome {
             Outcome::Same | Outcome::Created => {}
             Outcome::Missing => {
-                // Managers make their consumer when they start.
-                let consumer = one.name.contains('>');
-                let level = if consumer { Level::Note } else { Level::Wrong };
+                let by_managers = nats.is_made_by_managers(one);
+                let level = if by_managers {
+                    Level::Note
+                } else {
+                    Level::Wrong
+                };
                 checks.push(check(
                     level,
                     &one.name,
                     format!("missing: {}", one.purpose),
                     mend(one),
                 ));
-                there &= consumer;
+                there &= by_managers;
             }
             Outcome::Differs(_) => {
                 let (_, differences) = outcome(&one.outcome);

@@ -115,7 +115,7 @@ fn write(nats: &Nats, app: &App, chunk: &Stored, lines: &mut Lines<'_>) -> Resul
 /// Whether the job or task exists, though it has printed nothing.
 async fn find(nats: &Nats, args: &Args) -> Result<(), Failure> {
     let key = nats.job(&args.job).await?;
-    let known = matches!(key, Key::State(..) | Key::Garbage(..));
+    let known = matches!(key, Key::State(..) | Key::Garbage(..) | Key::Newer(..));
     let Some(task) = &args.task else {
         let there = known || nats.last_queued(&args.job).await?.is_some();
         return if there {
@@ -146,7 +146,7 @@ async fn is_over(nats: &Nats, args: &Args) -> Result<bool, Failure> {
     let last = nats.last_queued(&args.job).await?;
     Ok(match nats.job(&args.job).await? {
         Key::State(state, _) => job_is_over(&state, last),
-        Key::Garbage(..) => false,
+        Key::Garbage(..) | Key::Newer(..) => false,
         Key::Absent | Key::Deleted(_) => last.is_none(),
     })
 }

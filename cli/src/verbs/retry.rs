@@ -60,6 +60,9 @@ async fn retry(nats: &Nats, app: &App, job: &JobName, tasks: &[TaskId]) -> Resul
             "{job}: it is {name}; wait until that is done"
         )));
     }
+    if let Key::Newer(_, reason) = &key {
+        return Err(change::newer(job, reason));
+    }
     let known = Known::all(nats, job).await?;
     if matches!(key, Key::Absent | Key::Deleted(_))
         && known.lasts.is_empty()
@@ -178,14 +181,16 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
     spec.id = Some(last.task.clone());
     let mut record = Record::new(last.task.clone(), Status::Reset, last.attempt, now())
         .follows(Some(last.status), seq);
+    record.parent.clone_from(&last.parent);
+    record.traceparent.clone_from(&last.traceparent);
     record.spec = Some(spec.clone());
     let next = NewTask {
         job: job.clone(),
         id: last.task.clone(),
         task: spec,
         attempt: last.attempt + 1,
-        parent: None,
-        traceparent: None,
+        parent: last.parent.clone(),
+        traceparent: last.traceparent.clone(),
     };
     Some(Commit {
         job: job.clone(),

@@ -86,6 +86,7 @@ async fn gone(nats: &Nats, app: &App, job: &JobName) -> Result<(), Failure> {
         match nats.job(job).await? {
             Key::Absent | Key::Deleted(_) => return Ok(()),
             Key::Garbage(..) => {}
+            Key::Newer(_, reason) => return Err(change::newer(job, &reason)),
             Key::State(state, _) => match state.status {
                 JobStatus::Removing | JobStatus::Working { .. } => {
                     progress.show(0, 0, &state.name());

@@ -117,7 +117,7 @@ async fn warn_of_job(nats: &Nats, app: &App, job: &JobName) -> Result<(), Failur
         )),
         _ => {}
     }
-    if let Key::Garbage(_, reason) = &key {
+    if let Key::Garbage(_, reason) | Key::Newer(_, reason) = &key {
         app.console.warn(format_args!(
             "the key of the job {job} cannot be read: {reason}"
         ));

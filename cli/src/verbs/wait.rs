@@ -7,6 +7,7 @@ use air_protocol::names::JobName;
 use air_protocol::time::Span;
 
 use crate::app::{App, count, within};
+use crate::change;
 use crate::follow::Follow;
 use crate::progress::Progress;
 use crate::{Exit, Failure};
@@ -88,6 +89,7 @@ pub async fn job_end(nats: &Nats, app: &App, job: &JobName) -> Result<End, Failu
                 show(&progress, state, more + next.len() as u64);
             }
             Key::Garbage(..) => seen = true,
+            Key::Newer(_, reason) => return Err(change::newer(job, reason)),
             Key::Absent | Key::Deleted(_) if seen => {
                 return Ok(End::Bad("it was removed".to_owned()));
             }

@@ -91,6 +91,8 @@ fn is_gone(pid: i32) -> bool {
 fn jobs_survive_a_restart_and_even_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut dev = Dev::start(folder.path());
+    let none = dev.airx("wait none").bad(3);
+    assert!(!none.contains("no manager"), "it is heard of: {none}");
     dev.airx("pause j").good();
     assert_eq!(dev.airx("submit j --id a -- true").good(), "j/a\n");
     let second = run(&mut command(folder.path())).bad(1);

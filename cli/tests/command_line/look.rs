@@ -68,6 +68,53 @@ async fn status_and_tasks_say_what_waits_for_what() {
 }
 
 #[tokio::test]
+async fn status_filters_jobs_by_patterns() {
+    let world = World::new().await;
+    for job in ["build-a", "build-b", "test"] {
+        world.airx(&format!("submit {job} -- true")).good();
+    }
+    let names = |word: &str| {
+        let rows = world.airx(&format!("status {word} -o json")).json();
+        let rows = rows.as_array().unwrap().clone();
+        rows.iter()
+            .map(|row| row["job"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("build-*"), ["build-a", "build-b"]);
+    assert_eq!(names("test,*-b"), ["build-b", "test"]);
+    assert!(world.airx("status x*").bad(3).contains("no job fits"));
+    let text = world.airx("status test").good();
+    assert!(text.contains("queue"), "one job in detail: {text}");
+}
+
+#[tokio::test]
+async fn status_says_that_no_manager_has_the_backend() {
+    let world = World::new().await;
+    let mut heartbeat = air_nats::managers::Heartbeat {
+        v: 1,
+        manager: "m".into(),
+        host: "h".into(),
+        backends: vec!["process".into()],
+        runners: 0,
+        runners_max: 1,
+        since: airx::app::now(),
+        version: String::new(),
+    };
+    world
+        .airx("submit j --id t --backend docker -- true")
+        .good();
+    // Every look is within the life of a heartbeat that was just sent.
+    world.nats.beat(&heartbeat).await.unwrap();
+    let text = world.airx("status j").good();
+    let wanted = "the task t waits for the backend `docker`, which no manager has";
+    assert!(text.contains(wanted), "{text}");
+    heartbeat.backends.push("docker".into());
+    world.nats.beat(&heartbeat).await.unwrap();
+    let text = world.airx("status j").good();
+    assert!(!text.contains("docker"), "{text}");
+}
+
+#[tokio::test]
 async fn show_and_export_tell_all_attempts() {
     let world = World::new().await;
     world.record("j", "a", Status::Retrying, 1, &[]).await;

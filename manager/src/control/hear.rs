@@ -96,6 +96,9 @@ impl Control {
         let key = Key::of_entry(Some(entry));
         let now = Instant::now();
         self.leases.observe(&job, entry.revision, key.state(), now);
+        if let Key::Newer(_, reason) = &key {
+            tracing::error!(%job, reason, "the job is left to managers of a newer version");
+        }
         let Some(state) = key.state() else {
             self.known.insert(job.clone(), Known { key });
             self.agenda.now(&job);

@@ -58,9 +58,10 @@ async fn sight(nats: &Nats, before: Seen, quiet: Vec<(JobName, u64)>) -> Result<
     let queues = nats.queues().await?;
     let mut behind = Vec::new();
     for (job, accounted) in quiet {
-        let (records, _) = nats.records_after(&job, accounted, 1).await?;
-        if !records.is_empty() {
-            behind.push(job);
+        match nats.records_after(&job, accounted, 1).await {
+            Ok((records, _)) if records.is_empty() => {}
+            Ok(_) | Err(Error::Newer { .. }) => behind.push(job),
+            Err(error) => return Err(error),
         }
     }
     Ok(Sight {

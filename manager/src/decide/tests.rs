@@ -274,6 +274,8 @@ fn a_key_that_is_gone_is_rebuilt_and_held() {
     assert_eq!(state.hold_until, Some(NOW.after(Duration::from_secs(30))));
     seen.key = Key::Garbage(3, "no JSON".into());
     assert_eq!(seen.writes(), "waiting");
+    seen.key = Key::Newer(3, "v is 2".into());
+    assert_eq!(seen.step(), Step::Rest(Rest::Newer), "never replaced");
     seen.key = Key::Absent;
     seen.pick = Some(Pick::default());
     assert_eq!(

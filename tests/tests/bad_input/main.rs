@@ -13,6 +13,7 @@ mod needs;
 mod programs;
 mod specs;
 mod times;
+mod versions;
 
 use air_protocol::record::{Record, Status};
 use air_tests::{Installation, ServerOptions, check};

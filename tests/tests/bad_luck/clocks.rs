@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use air_protocol::limits::KILL_GRACE;
 use air_protocol::record::Status;
@@ -93,6 +93,48 @@ async fn a_hold_by_a_clock_far_ahead_does_not_hold_the_job_for_a_day() {
     air.wait_state("j", |state| state.failed_starts > 0).await;
     shift(&air, 0, 0);
     ends_well(&air, &["t"]).await;
+}
+
+#[tokio::test]
+async fn a_retry_is_due_by_the_clock_of_the_server() {
+    let mut air = short_leases(0).await;
+    for (id, wall) in [("ahead", DAY), ("behind", -DAY)] {
+        shift(&air, wall, 0);
+        if air.managers.is_empty() {
+            manager_of_a_fake_clock(&mut air, None);
+        }
+        let retry = json!({ "backoff": "2s" });
+        let line = "test $AIR_ATTEMPT -eq 2";
+        let task = json!({ "id": id, "run": line, "retry": retry });
+        air.publish("j", &task.to_string()).await;
+        air.wait_completed("j").await;
+        let records = air.records("j").await;
+        let [.., (_, failed), (_, again)] = &records[..] else {
+            panic!("{records:?}")
+        };
+        let (due, queued) = (failed.retry_at.unwrap(), again.queued.unwrap());
+        assert!(due <= queued, "{id}: {failed:?}");
+        let late = queued.since(due);
+        assert!(late < Duration::from_secs(20), "{id}: {late:?}");
+    }
+    check(&air).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_lease_a_clock_far_ahead_took_is_removed_within_a_lease() {
+    let mut air = short_leases(0).await;
+    shift(&air, DAY, 0);
+    manager_of_a_fake_clock(&mut air, None);
+    let line = "test $AIR_ATTEMPT -eq 2 || sleep 600";
+    air.publish("j", &noted(&air, "t", line).to_string()).await;
+    crate::murder(running(&air, "t").await);
+    let state = air.wait_completed("j").await;
+    assert!(state.zombie_until.is_some());
+    shift(&air, 0, 0);
+    let rm = ["rm", "--yes", "--timeout", "40s", "j"];
+    let removed = air.airx(&rm).output().unwrap();
+    assert!(removed.status.success(), "{removed:?}");
+    assert!(air.records("j").await.is_empty());
 }
 
 #[tokio::test]

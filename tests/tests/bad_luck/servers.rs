@@ -144,3 +144,39 @@ async fn a_consumer_that_is_deleted_is_made_anew() {
     .await;
     ends_well(&air, &["before", "t"]).await;
 }
+
+/// Waits until this many managers are heard of.
+async fn heard(air: &Installation, managers: usize) {
+    wait_for("heartbeats", async || match air.nats.managers().await {
+        Ok(heard) if heard.len() == managers => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+/// What a command that does its work says on stderr.
+fn said(air: &Installation, arguments: &[&str]) -> String {
+    let output = air.airx(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn heartbeats_that_a_server_lost_are_back_without_init() {
+    let mut air = short_leases(1).await;
+    heard(&air, 1).await;
+    air.server.restart();
+    back(&air).await;
+    said(&air, &["submit", "j", "--id", "a", "--", "true"]);
+    said(&air, &["wait", "j"]);
+    heard(&air, 1).await;
+    assert!(!said(&air, &["wait", "j"]).contains("no manager runs"));
+    air.managers.clear();
+    air.server.restart();
+    back(&air).await;
+    let text = said(&air, &["submit", "j", "--id", "b", "--", "true"]);
+    assert!(text.contains("no manager runs"), "{text}");
+    air.add_manager(&[]);
+    heard(&air, 1).await;
+    ends_well(&air, &["a", "b"]).await;
+}

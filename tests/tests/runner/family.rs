@@ -82,7 +82,7 @@ async fn what_the_server_refuses_ends_in_a_plain_record() {
     std::fs::write(&conf, text.replace("batch {", "batch { max_msgs: 3,")).unwrap();
     stage.server.restart();
     stage.nats = stage.server.connect().await;
-    let line = "echo 1 > $AIR_OUTPUT; for n in 1 2 3 4 5; do airx task add -- true; done";
+    let line = r#"echo 1 > $AIR_OUTPUT; seq 1500 | sed 's/.*/{"run":"true"}/' > $AIR_TASKS"#;
     let (_, record) = stage.run(&json!({ "id": "a", "run": line })).await;
     assert_eq!(
         (record.status, record.subtasks, record.output),
@@ -92,6 +92,8 @@ async fn what_the_server_refuses_ends_in_a_plain_record() {
     assert!(error.contains("batch is too large"), "{error}");
     assert_eq!(stage.queue("demo").await.len(), 1);
     assert!(record.spec.is_some());
+    let left = stage.nats.stream_messages("OBJ_air-blobs").await.unwrap();
+    assert_eq!(left, 0, "no page of what was refused is left");
 }
 
 /// The fan-out that waits in the queue, and its sequence.

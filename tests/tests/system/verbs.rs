@@ -226,6 +226,25 @@ async fn a_removed_job_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_fan_out_that_is_removed_leaves_no_page() {
+    let air = Installation::start(1).await;
+    let blobs = async || air.nats.stream_messages("OBJ_air-blobs").await.unwrap();
+    let line = r#"seq 1500 | sed 's/.*/{"run":"sleep 600"}/' > $AIR_TASKS"#;
+    for (job, verb) in [("waits", None), ("over", Some("cancel"))] {
+        let task = json!({ "id": "parent", "run": line });
+        air.publish(job, &task.to_string()).await;
+        air.wait_record(job, "parent", Status::Succeeded).await;
+        assert!(blobs().await > 0);
+        if let Some(verb) = verb {
+            ok(&mut air.airx(&[verb, job]));
+            assert!(blobs().await > 0, "it can still be tried again");
+        }
+        ok(&mut air.airx(&["rm", "--yes", job]));
+        assert_eq!(blobs().await, 0, "{job}");
+    }
+}
+
+#[tokio::test]
 async fn a_wait_ends_with_the_job() {
     let air = Installation::start(1).await;
     air.publish("j", r#"{"run":"sleep 0.2"}"#).await;
@@ -259,4 +278,47 @@ async fn a_submission_waits_for_all_that_it_queued() {
         air.record("other", "grandchild").await.unwrap().status,
         Status::Succeeded
     );
+}
+
+#[tokio::test]
+async fn a_key_that_was_deleted_is_held_when_a_verb_writes_it_anew() {
+    let air = Installation::start(0).await;
+    for (job, verb) in [("a", "cancel"), ("b", "rm")] {
+        air.publish(job, r#"{"run":"true"}"#).await;
+        ok(&mut air.nats_cli(&["kv", "put", "air-jobs", job, "{}"]));
+        ok(&mut air.nats_cli(&["kv", "del", "air-jobs", job, "--force"]));
+        let mut command = air.airx(&[verb, job, "--no-wait"]);
+        if verb == "rm" {
+            command.arg("--yes");
+        }
+        ok(&mut command);
+        let state = air.state(job).await.unwrap();
+        let ttl = std::time::Duration::from_secs(30);
+        assert_eq!(state.zombie_until, Some(state.updated.after(ttl)));
+        assert_eq!(state.hold_until, state.zombie_until);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_is_tried_again_keeps_its_parent_and_its_trace() {
+    let air = Installation::start(1).await;
+    air.spec("j", r#"{"retry":{"max":0},"on_failure":"continue"}"#)
+        .await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let child =
+        r#"echo '{"id":"child","run":"test $TRACEPARENT -a $AIR_ATTEMPT -gt 1"}' >> $AIR_TASKS"#;
+    let task = json!({ "id": "parent", "run": child }).to_string();
+    let header = format!("traceparent:{trace}");
+    ok(&mut air.nats_cli(&["pub", "air.tasks.j", "-H", &header, &task]));
+    air.wait_record("j", "child", Status::Failed).await;
+    ok(&mut air.airx(&["retry", "j", "child"]));
+    air.wait_record("j", "child", Status::Succeeded).await;
+    let records = air.records("j").await;
+    let child = records
+        .iter()
+        .filter(|(_, record)| record.task.as_str() == "child");
+    for (_, record) in child {
+        assert_eq!(record.parent.as_deref(), Some("j/parent"), "{record:?}");
+        assert_eq!(record.traceparent.as_deref(), Some(trace), "{record:?}");
+    }
 }

@@ -74,6 +74,12 @@ fn of_key(entry: &Entry, bucket: &str, server: Time) -> Vec<Check> {
             format!("its key cannot be read: {reason}"),
             "a manager rebuilds it from the records within its next poll",
         )],
+        Key::Newer(_, reason) => vec![check(
+            Level::Wrong,
+            &about,
+            format!("its key is of a newer version: {reason}"),
+            "managers and `airx` of this version leave the job alone: update them",
+        )],
         Key::Absent | Key::Deleted(_) => Vec::new(),
     }
 }

@@ -42,14 +42,21 @@ struct Running {
     claimed: Time,
 }
 
-/// All jobs, in the wanted format.
-pub(super) async fn text(nats: &Nats, app: &App) -> Result<String, Failure> {
+/// All jobs, or only these, in the wanted format.
+pub(super) async fn text(
+    nats: &Nats,
+    app: &App,
+    only: Option<&[JobName]>,
+) -> Result<String, Failure> {
     let keys = nats.all_jobs().await?;
     let specs = nats.all_specs().await?;
     let Queues {
         jobs: queues, bad, ..
     } = nats.queues().await?;
-    let rows = rows(&keys, &specs, &queues);
+    let mut rows = rows(&keys, &specs, &queues);
+    if let Some(only) = only {
+        rows.retain(|row| only.contains(&row.job));
+    }
     for subject in bad {
         app.console.warn(format_args!(
             "the subject {subject} names no job; a manager deletes its messages"
@@ -58,7 +65,7 @@ pub(super) async fn text(nats: &Nats, app: &App) -> Result<String, Failure> {
     let text = app
         .console
         .text(&rows, || app.console.table_text(&table(&rows)));
-    if rows.is_empty() {
+    if rows.is_empty() && only.is_none() {
         app.console
             .note("there is no job yet; `airx submit JOB -- COMMAND` makes one");
     }
@@ -100,7 +107,9 @@ fn row(job: JobName, key: &Key, spec: &Result<Spec, String>, queued: u64) -> Row
         })
     });
     let problem = match (key, spec) {
-        (Key::Garbage(_, reason), _) => Some(format!("the key cannot be read: {reason}")),
+        (Key::Garbage(_, reason) | Key::Newer(_, reason), _) => {
+            Some(format!("the key cannot be read: {reason}"))
+        }
         (_, Err(reason)) => Some(format!("the spec is invalid: {reason}")),
         _ => state.and_then(|state| state.start_error.clone()),
     };
@@ -109,6 +118,7 @@ fn row(job: JobName, key: &Key, spec: &Result<Spec, String>, queued: u64) -> Row
         status: match key {
             Key::State(state, _) => state.status.as_str().to_owned(),
             Key::Garbage(..) => "garbage".to_owned(),
+            Key::Newer(..) => "newer".to_owned(),
             Key::Absent | Key::Deleted(_) => "waiting".to_owned(),
         },
         paused: spec.as_ref().is_ok_and(|spec| spec.paused),

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use air_nats::Nats;
 use air_nats::jobs::Key;
+use air_nats::managers::Heartbeat;
+use air_nats::queue::Queued;
 use air_protocol::job::{JobState, JobStatus};
 use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
@@ -55,9 +57,15 @@ async fn find(nats: &Nats, job: &JobName) -> Result<Detail, Failure> {
         return Err(Failure::NoJob(job.clone()));
     }
     let managers = nats.managers().await?;
-    let mut blocked = known.views(job, key.state());
+    let views = known.views(job, key.state());
+    let backend = spec.as_ref().ok().and_then(|spec| {
+        let next = views.iter().find(|view| view.status == "queued")?;
+        lacking(&known, next, spec, &managers)
+    });
+    let mut blocked = views;
     blocked.retain(|view| view.status == "blocked");
-    let problems = problems(job, &key, &spec, &blocked, managers.is_empty(), queue);
+    let mut problems = problems(job, &key, &spec, &blocked, managers.is_empty(), queue);
+    problems.extend(backend);
     Ok(Detail {
         job: job.clone(),
         revision: key.revision(),
@@ -68,6 +76,21 @@ async fn find(nats: &Nats, job: &JobName) -> Result<Detail, Failure> {
         blocked,
         managers: managers.into_iter().map(|one| one.manager).collect(),
         problems,
+    })
+}
+
+/// Says that the next task waits for a backend that no manager has.
+fn lacking(known: &Known, next: &TaskView, spec: &Spec, managers: &[Heartbeat]) -> Option<String> {
+    let is_next = |queued: &&Queued| queued.id == next.task && queued.attempt == next.attempt;
+    let task = known.queued.iter().find(is_next)?.task.as_ref().ok()?;
+    let backend = spec.backend_of(task)?;
+    let has = |manager: &Heartbeat| manager.backends.iter().any(|one| one == backend);
+    let lacks = !managers.is_empty() && !managers.iter().any(has);
+    lacks.then(|| {
+        format!(
+            "the task {} waits for the backend `{backend}`, which no manager has: start one that has it, or cancel the task and submit it without",
+            next.task
+        )
     })
 }
 
@@ -84,6 +107,9 @@ fn problems(
         problems.push(format!(
             "its key cannot be read: {reason}; a manager rebuilds it within its next poll"
         ));
+    }
+    if let Key::Newer(_, reason) = key {
+        problems.push(format!("its key is of a newer version: {reason}"));
     }
     match spec {
         Ok(spec) if spec.paused => {

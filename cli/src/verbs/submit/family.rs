@@ -148,7 +148,7 @@ fn stopped(key: &Key, seen: bool) -> Option<&'static str> {
             | JobStatus::Cancelled { .. } => None,
         },
         Key::Absent | Key::Deleted(_) => seen.then_some("the job was removed"),
-        Key::Garbage(..) => None,
+        Key::Garbage(..) | Key::Newer(..) => None,
     }
 }
 
