@@ -102,7 +102,7 @@ impl Backlog {
     }
 
     /// Another look begins: says from which record on the job's history is to be read. What is known
-    /// stays known for [`ANEW_EVERY`], unless records that it would have to learn are purged.
+    /// stays known for a minute, unless records that it would have to learn are purged.
     pub fn begin(&mut self, accounted: u64, purged_to: u64, now: Time) -> u64 {
         let is_old = self.born.is_none_or(|born| now.since(born) >= ANEW_EVERY);
         if self.is_empty() || self.known_to < purged_to || is_old {
