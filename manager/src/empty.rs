@@ -28,6 +28,9 @@ const AT_ONCE: usize = 64;
 /// Tries of one task whose record changes at the same time.
 const TRIES_MAX: u32 = 20;
 
+/// What the message of a task says: the task, and who queued it.
+type Known = (Option<Task>, Option<String>);
+
 /// Empties the queue of a job in status `cancelling`, and moves it to `cancelled`.
 pub(crate) async fn empty(shared: &Arc<Shared>, job: &JobName, key: &Key) -> Result<(), Failed> {
     let Key::State(state, revision) = key else {
@@ -65,12 +68,12 @@ async fn open_tasks(
     shared: &Shared,
     job: &JobName,
     up_to: u64,
-) -> Result<HashMap<TaskId, Option<Task>>, Failed> {
+) -> Result<HashMap<TaskId, Known>, Failed> {
     let mut tasks = HashMap::new();
     let mut add = |messages: Vec<Queued>| {
         for message in messages {
             if message.seq <= up_to {
-                tasks.insert(message.id, message.task.ok());
+                tasks.insert(message.id, (message.task.ok(), message.parent));
             }
         }
     };
@@ -86,7 +89,7 @@ async fn open_tasks(
     }
     add(shared.nats.scheduled(job).await?);
     for task in open_records(shared, job).await? {
-        tasks.entry(task).or_insert(None);
+        tasks.entry(task).or_default();
     }
     Ok(tasks)
 }
@@ -115,15 +118,15 @@ async fn open_records(shared: &Shared, job: &JobName) -> Result<HashSet<TaskId>,
 async fn cancel_all(
     shared: &Arc<Shared>,
     job: &JobName,
-    tasks: HashMap<TaskId, Option<Task>>,
+    tasks: HashMap<TaskId, Known>,
 ) -> Result<(), Failed> {
     let mut under_way = JoinSet::new();
-    for (task, spec) in tasks {
+    for (task, known) in tasks {
         if under_way.len() >= AT_ONCE {
             ended(under_way.join_next().await)?;
         }
         let (shared, job) = (shared.clone(), job.clone());
-        under_way.spawn(async move { cancel(&shared, &job, &task, spec).await });
+        under_way.spawn(async move { cancel(&shared, &job, &task, known).await });
     }
     while let Some(one) = under_way.join_next().await {
         ended(Some(one))?;
@@ -145,7 +148,7 @@ async fn cancel(
     shared: &Shared,
     job: &JobName,
     task: &TaskId,
-    spec: Option<Task>,
+    (spec, parent): Known,
 ) -> Result<(), Failed> {
     for tries in 0..TRIES_MAX {
         let last = shared.nats.last_record(job, task).await?;
@@ -160,12 +163,14 @@ async fn cancel(
             id: Some(task.clone()),
             ..spec
         });
+        record.parent.clone_from(&parent);
         record.error = Some("the job was cancelled".into());
         if let Some((seq, last)) = last {
             record.attempt = last.attempt + 1;
             record.failures = last.failures;
             record.losses = last.losses;
             record.spec = record.spec.or(last.spec);
+            record.parent = record.parent.or(last.parent);
             record = record.follows(Some(last.status), seq);
         }
         let wire = shared.spec(job).unwrap_or_default().wire;

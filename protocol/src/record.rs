@@ -113,6 +113,10 @@ pub struct Record {
     /// The fence: revision of the claim in the job's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// Stream sequence of the last record that a release had named when this run was claimed: what
+    /// stands up to there was over before. It proves that runs do not overlap, without any clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<u64>,
     /// Committed on behalf of a runner that was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
@@ -166,6 +170,9 @@ pub struct Record {
     /// Backend that started the runner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// `<job>/<task>` that queued the task (header `Air-Parent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// The task as it was, with its id; none where the message was no valid task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Task>,
@@ -197,6 +204,7 @@ impl Record {
             seq: None,
             run: None,
             fence: None,
+            released: None,
             lost: false,
             exit: None,
             signal: None,
@@ -215,6 +223,7 @@ impl Record {
             jobs: Vec::new(),
             host: None,
             backend: None,
+            parent: None,
             spec: None,
         }
     }

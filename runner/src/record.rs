@@ -65,6 +65,7 @@ impl Attempt<'_> {
             seq: Some(target.seq),
             run: Some(hold.runner),
             fence: Some(hold.fence),
+            released: Some(hold.last_record()),
             exit: report.exit,
             signal: report.signal,
             error: report.error.clone(),
@@ -80,6 +81,7 @@ impl Attempt<'_> {
             jobs: report.family.jobs.clone(),
             host: Some(hold.host.clone()),
             backend: Some(self.backend.to_owned()),
+            parent: found.queued.parent.clone(),
             spec,
             ..Record::new(target.task.clone(), fate.status, target.attempt, now)
         }

@@ -198,10 +198,12 @@ async fn cancel_task(
             record = record.follows(Some(last.status), *seq);
             (record.failures, record.losses) = (last.failures, last.losses);
             record.spec.clone_from(&last.spec);
+            record.parent.clone_from(&last.parent);
         }
         let message = waiting.messages.iter().find(|message| message.id == *task);
         if let Some(queued) = message.filter(|_| record.spec.is_none()) {
             record.queued = Some(queued.queued);
+            record.parent.clone_from(&queued.parent);
             record.spec = queued.task.as_ref().ok().cloned().map(|mut spec| {
                 spec.id = Some(task.clone());
                 spec

@@ -179,12 +179,13 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
     let mut record = Record::new(last.task.clone(), Status::Reset, last.attempt, now())
         .follows(Some(last.status), seq);
     record.spec = Some(spec.clone());
+    record.parent.clone_from(&last.parent);
     let next = NewTask {
         job: job.clone(),
         id: last.task.clone(),
         task: spec,
         attempt: last.attempt + 1,
-        parent: None,
+        parent: last.parent.clone(),
         traceparent: None,
     };
     Some(Commit {
