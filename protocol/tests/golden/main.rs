@@ -160,7 +160,12 @@ fn fields(name: &str) -> BTreeSet<String> {
     let all = all.filter(|one| one == name || one.starts_with(&later));
     let fields = all.flat_map(|one| {
         let value: Value = serde_json::from_slice(&json(&one)).unwrap();
-        value.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
     });
     fields.collect()
 }
