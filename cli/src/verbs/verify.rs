@@ -48,7 +48,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let progress = Progress::new(&app.console, "verifying");
     let mut report = Report::new();
     let mut families = Families::new(args.job.clone());
-    let managed = !nats.managers().await?.is_empty();
+    let managed = is_managed(&nats).await?;
     let mut verify = Verify {
         nats: &nats,
         managed,
@@ -81,6 +81,15 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     } else {
         Exit::Done
     })
+}
+
+/// Whether managers are alive. Their bucket is in memory: a server that was restarted has none.
+async fn is_managed(nats: &Nats) -> Result<bool, Failure> {
+    match nats.managers().await.map_err(Failure::from) {
+        Ok(managers) => Ok(!managers.is_empty()),
+        Err(Failure::NoStreams) => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What checking a job needs.
