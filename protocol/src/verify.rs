@@ -255,6 +255,8 @@ pub struct JobCheck {
     fold: state::Fold,
     /// Sequences of the records, rising.
     records: Vec<u64>,
+    /// Not every record could be read.
+    blind: bool,
 }
 
 /// Short for a name of any length; two of a million names meet with a chance of 1 to 30 million.
@@ -279,6 +281,7 @@ impl JobCheck {
             order: order::Order::default(),
             fold,
             records: Vec::new(),
+            blind: false,
         }
     }
 
@@ -335,14 +338,19 @@ impl JobCheck {
         }
         if first && let Some(parent) = &record.parent {
             let place = Place::Record(Some(subject.clone()), seq);
-            families.child(parent, &self.job, subject, place);
+            let message = record.seq.unwrap_or(0);
+            families.child(parent, &self.job, subject, message, place);
         }
         families.parent(&self.job, subject, seq, record);
     }
 
-    /// A record that cannot be read, which may be of a newer version.
-    pub fn unreadable(&mut self, subject: &str, seq: u64) {
+    /// A record that cannot be read, which may be of a newer version: what follows from it is not judged.
+    pub fn unreadable(&mut self, subject: &str, task: Option<&TaskId>, seq: u64) {
         self.records.push(seq);
+        self.blind = true;
+        if let Some(task) = task {
+            self.tasks.lose_sight_of(task);
+        }
         for invariant in Invariant::ALL {
             let why = "a record cannot be read by this version";
             let example = format!("{subject} at {seq}");
@@ -361,7 +369,7 @@ impl JobCheck {
             }
             (None, Some(parent)) if first => {
                 let place = message.place(&self.job);
-                families.child(parent, &self.job, &message.task, place);
+                families.child(parent, &self.job, &message.task, message.seq, place);
             }
             (None, _) => {}
         }
@@ -383,6 +391,24 @@ impl JobCheck {
         if record > first && record > self.purged_to() && !there {
             let place = Place::Event(kind, seq);
             self.suspect(Suspect::Gone(data.task.clone(), record, place));
+        }
+    }
+
+    /// The last record that the key names, where the records read end before it: either it is gone, or
+    /// the replica that was asked lags.
+    pub fn ends_before(&self) -> Option<u64> {
+        let state = self.state.as_ref()?;
+        let named = state.last_record.max(state.ledger.accounted);
+        let last = self.records.last().copied().unwrap_or(0);
+        (named > last && named > state.ledger.purged_to).then_some(named)
+    }
+
+    /// The records that were read are older than the key: what the key says of them is not judged.
+    pub fn lags(&mut self) {
+        self.blind = true;
+        let why = "the replica that was asked lags behind the job's key";
+        for invariant in [Invariant::NothingLost, Invariant::TrueCounters] {
+            self.findings.doubt(invariant, why, self.job.as_str());
         }
     }
 

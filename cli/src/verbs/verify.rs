@@ -111,8 +111,12 @@ impl Verify<'_> {
             // A history that is read anew would tell its families twice.
             let mut own = Families::new(families.only().cloned());
             let (mut read, now) = self.read(job, &mut own).await?;
-            if read.check.is_outdated(&now) && left > 0 {
+            let lags = again::lags(self.nats, &read.check).await?;
+            if (lags || read.check.is_outdated(&now)) && left > 0 {
                 continue;
+            }
+            if lags {
+                read.check.lags();
             }
             if !read.is_there(&now) {
                 return Ok(false);

@@ -9,6 +9,7 @@ use crate::names::{JobName, TaskId};
 use crate::record::{Record, Status};
 
 const UNTRACED: &str = "some sub-tasks left no trace: their ids were taken already, retention purged them, their job was removed, or they are lost";
+const REPEATED: &str = "a parent was removed or purged, and its id was used again: sub-tasks of both cannot be told apart";
 const NO_PARENT: &str =
     "the parent of a sub-task is in a job that was removed, or whose records retention purged";
 
@@ -23,6 +24,8 @@ struct Family {
     pending: bool,
     /// Not all of its sub-tasks were looked for.
     partial: bool,
+    /// Sequence of the message of the oldest sub-task.
+    oldest: u64,
     /// A sub-task, until the parent's record is known.
     child: Option<Box<(JobName, TaskId, Place)>>,
 }
@@ -34,6 +37,10 @@ pub struct Doubtful {
     pub job: JobName,
     /// The parent.
     pub task: TaskId,
+    /// Sequence of the message of its oldest sub-task; 0 when not even that is known.
+    pub oldest: u64,
+    /// Whether a sub-task that was seen is in the parent's own job.
+    pub in_own_job: bool,
 }
 
 /// The families of all jobs that were read, or of one.
@@ -75,6 +82,7 @@ impl Families {
                     ours.found += family.found;
                     ours.pending |= family.pending;
                     ours.partial |= family.partial;
+                    ours.oldest = ours.oldest.min(family.oldest);
                     ours.child = ours.child.take().or(family.child);
                 }
             }
@@ -98,6 +106,7 @@ impl Families {
             found: 0,
             pending: false,
             partial: false,
+            oldest: u64::MAX,
             child: None,
         })
     }
@@ -117,8 +126,15 @@ impl Families {
         family.child = None;
     }
 
-    /// A sub-task of `parent`, at its first sight.
-    pub fn child(&mut self, parent: &str, job: &JobName, task: &TaskId, place: Place) {
+    /// A sub-task of `parent`, at its first sight; `message` is its message, 0 when that is not known.
+    pub fn child(
+        &mut self,
+        parent: &str,
+        job: &JobName,
+        task: &TaskId,
+        message: u64,
+        place: Place,
+    ) {
         let Some((of, _)) = split(parent) else { return };
         let own = self.is_only(&of);
         if !own && !self.is_only(job) {
@@ -127,6 +143,7 @@ impl Families {
         let family = self.of(parent);
         family.found += 1;
         family.partial |= !own;
+        family.oldest = family.oldest.min(message);
         if family.said.is_none() && family.child.is_none() {
             family.child = Some(Box::new((job.clone(), task.clone(), place)));
         }
@@ -144,7 +161,13 @@ impl Families {
         let open = self.of.values().filter(|family| family.said.is_none());
         let open = open.filter_map(|family| {
             let (job, task) = split(&family.name)?;
-            Some(Doubtful { job, task })
+            let child = family.child.as_ref();
+            Some(Doubtful {
+                in_own_job: child.is_some_and(|child| child.0 == job),
+                oldest: family.oldest,
+                job,
+                task,
+            })
         });
         open.take(most).collect()
     }
@@ -199,7 +222,9 @@ impl Families {
                 continue;
             };
             let found = family.found;
-            if found > said {
+            if found > said && family.oldest < seq {
+                findings.doubt(Invariant::WholeFamilies, REPEATED, &*family.name);
+            } else if found > said {
                 let places = vec![Place::Record(Some(task.clone()), seq)];
                 findings.add(Finding {
                     invariant: Invariant::WholeFamilies,

@@ -14,6 +14,8 @@ use crate::record::{Last, Record, is_live};
 struct Known {
     last: Option<Last>,
     waits: bool,
+    /// Its last record could not be read.
+    blind: bool,
 }
 
 /// The tasks of a job.
@@ -28,6 +30,18 @@ impl Tasks {
     /// Whether nothing was seen of a task so far.
     pub(super) fn is_new(&self, task: &TaskId) -> bool {
         !self.known.contains_key(&short(task))
+    }
+
+    /// The last record of a task could not be read.
+    pub(super) fn lose_sight_of(&mut self, task: &TaskId) {
+        let name = short(task);
+        self.open.remove(&name);
+        let known = Known {
+            last: None,
+            waits: false,
+            blind: true,
+        };
+        self.known.insert(name, known);
     }
 }
 
@@ -56,9 +70,11 @@ pub fn fate_of(attempt: u32, last: Option<Last>) -> Fate {
 impl JobCheck {
     pub(super) fn check_chain(&mut self, seq: u64, task: &TaskId, record: &Record) {
         let name = short(task);
-        let before = self.tasks.known.get(&name).and_then(|known| known.last);
+        let known = self.tasks.known.get(&name).copied();
+        let before = known.and_then(|known| known.last);
         let faults = match before {
             Some(before) => step_faults(before, record),
+            None if known.is_some_and(|known| known.blind) => Vec::new(),
             None => Vec::from_iter(beginning_fault(record, self.purged_to())),
         };
         if !faults.is_empty() {
@@ -74,7 +90,12 @@ impl JobCheck {
             self.finding(Invariant::OneCommit, Some(task), places, text);
         }
         let last = Some(record.last(seq));
-        self.tasks.known.insert(name, Known { last, waits: false });
+        let known = Known {
+            last,
+            waits: false,
+            blind: false,
+        };
+        self.tasks.known.insert(name, known);
         if record.status.has_next() {
             self.tasks.open.insert(name, task.clone());
         } else {
@@ -87,7 +108,11 @@ impl JobCheck {
         let known = known.or_insert(Known {
             last: None,
             waits: false,
+            blind: false,
         });
+        if known.blind {
+            return;
+        }
         match fate_of(message.attempt, known.last) {
             Fate::LeftOver => {}
             Fate::Orphan => self.suspect(Suspect::Orphan(message.clone())),

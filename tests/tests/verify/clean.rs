@@ -152,3 +152,39 @@ async fn records_prove_it_without_any_event() {
     let gone = air.airx(&["verify", "j"]).output().unwrap();
     assert_eq!(gone.status.code(), Some(3), "{gone:?}");
 }
+
+#[tokio::test]
+async fn a_job_that_was_removed_and_made_anew_is_not_accused_of_its_former_children() {
+    let air = Installation::start(1).await;
+    air.spec("k", r#"{"paused":true}"#).await;
+    let once = r#"{"id":"all","run":"airx task add --job k -- true"}"#;
+    air.publish("j", once).await;
+    air.wait_completed("j").await;
+    verify(&air, &["--strict"]).is_proven();
+    assert!(air.airx(&["rm", "j", "-y"]).status().unwrap().success());
+    let said = verify(&air, &[]);
+    assert_eq!(
+        (said.code, said.verdict("I5")),
+        (0, "not-proven"),
+        "{:#}",
+        said.json
+    );
+    air.publish("j", r#"{"id":"other","run":"true"}"#).await;
+    air.wait_completed("j").await;
+    let said = verify(&air, &[]);
+    assert_eq!(
+        (said.code, said.verdict("I5")),
+        (0, "not-proven"),
+        "{:#}",
+        said.json
+    );
+    air.publish("j", once).await;
+    air.wait_completed("j").await;
+    let said = verify(&air, &[]);
+    assert_eq!(
+        (said.code, said.verdict("I5")),
+        (0, "not-proven"),
+        "{:#}",
+        said.json
+    );
+}

@@ -57,6 +57,18 @@ pub(super) async fn suspects(nats: &Nats, job: &JobName, read: &mut Read) -> Res
     confirm_unqueued(nats, job, &mut read.check, unqueued).await
 }
 
+/// Whether the records were read from a replica that lags behind the key; waits a moment then.
+pub(super) async fn lags(nats: &Nats, check: &JobCheck) -> Result<bool, Failure> {
+    let Some(named) = check.ends_before() else {
+        return Ok(false);
+    };
+    let lags = nats.is_stored(named).await?;
+    if lags {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(lags)
+}
+
 async fn last(nats: &Nats, job: &JobName, task: &TaskId) -> Result<Option<Last>, Failure> {
     let last = nats.last_record(job, task).await?;
     Ok(last.map(|(seq, record)| record.last(seq)))
@@ -164,19 +176,28 @@ pub(super) async fn parents(
             .iter()
             .find(|(_, record)| record.status == Status::Succeeded);
         let said = success.map(|(seq, record)| (record.subtasks, *seq));
-        if said.is_some() || is_known(nats, &parent, !records.is_empty()).await? {
+        if said.is_some() || is_known(nats, &parent).await? {
             families.resolve(&parent, said, findings);
         }
     }
     Ok(())
 }
 
-/// Whether the records of a parent would be there if there had been any.
-async fn is_known(nats: &Nats, parent: &Doubtful, has_records: bool) -> Result<bool, Failure> {
-    Ok(match nats.job(&parent.job).await? {
-        Key::State(state, _) => {
-            state.status != JobStatus::Removing && (has_records || state.ledger.purged_to == 0)
-        }
-        Key::Absent | Key::Deleted(_) | Key::Garbage(..) => has_records,
-    })
+/// Whether the parent's record would be there if there had been any: nothing was purged, and the job is
+/// older than the sub-task. One that was removed takes its records along, and sub-tasks in its own queue.
+async fn is_known(nats: &Nats, parent: &Doubtful) -> Result<bool, Failure> {
+    let Key::State(state, _) = nats.job(&parent.job).await? else {
+        return Ok(false);
+    };
+    if state.status == JobStatus::Removing || state.ledger.purged_to > 0 {
+        return Ok(false);
+    }
+    if parent.in_own_job {
+        return Ok(true);
+    }
+    let records = nats.record_page(&parent.job, 1).await?.items;
+    let queue = nats.queue_page(&parent.job, 1).await?.items;
+    let first = records.first().map(|one| one.seq);
+    let first = first.into_iter().chain(queue.first().map(|one| one.seq));
+    Ok(first.min().is_some_and(|first| first < parent.oldest))
 }

@@ -1,12 +1,14 @@
 //! Reads the history of a job, page by page, and hands it to the checker.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use air_nats::Nats;
 use air_nats::history::Recorded;
 use air_nats::jobs::Key;
 use air_nats::queue::Queued;
 use air_protocol::event::Event;
+use air_protocol::job::JobStatus;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::task::Work;
 use air_protocol::verify::{Families, JobCheck, Message, Now, Place, Suspect, binds};
@@ -54,12 +56,18 @@ impl Verify<'_> {
         self.messages(job, &mut read, families).await?;
         self.events(job, &mut read).await?;
         let entry = self.nats.job_entry(job).await?;
-        let time = self.nats.server_time().await?;
         let after = Key::of_entry(entry.as_ref());
+        // Only leases and stops are judged by the time.
+        let age = match (&entry, after.state().map(|state| &state.status)) {
+            (Some(entry), Some(JobStatus::Working { .. } | JobStatus::Failed { .. })) => {
+                self.nats.server_time().await?.since(entry.time)
+            }
+            _ => Duration::ZERO,
+        };
         let now = Now {
             state: after.state().cloned(),
             revision: after.revision(),
-            age: entry.map_or_else(Default::default, |entry| time.since(entry.time)),
+            age,
             unchanged: after.revision() == before.revision(),
             managed: self.managed,
         };
@@ -93,15 +101,16 @@ impl Verify<'_> {
         families: &mut Families,
     ) -> Result<(), Failure> {
         let task = self.task(recorded);
-        let (Ok(record), Some(task)) = (&recorded.record, task) else {
-            read.check.unreadable(&recorded.subject, recorded.seq);
+        let (Ok(record), Some(task)) = (&recorded.record, &task) else {
+            let (subject, seq) = (&recorded.subject, recorded.seq);
+            read.check.unreadable(subject, task.as_ref(), seq);
             return Ok(());
         };
-        read.check.record(recorded.seq, &task, record, families);
+        read.check.record(recorded.seq, task, record, families);
         if let Some(blob) = &record.output_blob
             && !self.nats.has_blob(blob).await?
         {
-            let suspect = Suspect::Output(task, recorded.seq, blob.clone());
+            let suspect = Suspect::Output(task.clone(), recorded.seq, blob.clone());
             read.outputs.push(suspect);
         }
         Ok(())
@@ -196,7 +205,8 @@ pub(super) async fn kin(
                 && seen.insert(record.task.clone())
             {
                 let place = Place::Record(Some(record.task.clone()), recorded.seq);
-                families.child(parent, job, &record.task, place);
+                let message = record.seq.unwrap_or(0);
+                families.child(parent, job, &record.task, message, place);
             }
         }
         from = page.next;
@@ -214,7 +224,7 @@ pub(super) async fn kin(
                     && seen.insert(message.task.clone())
                 {
                     let place = Place::Queue(job.clone(), message.seq);
-                    families.child(parent, job, &message.task, place);
+                    families.child(parent, job, &message.task, message.seq, place);
                 }
             }
             from = page.next;
