@@ -260,7 +260,7 @@ pub struct JobCheck {
 }
 
 /// Short for a name of any length; two of a million names meet with a chance of 1 to 30 million.
-fn short(value: impl std::hash::Hash) -> u64 {
+pub fn short(value: impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

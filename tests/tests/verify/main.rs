@@ -9,6 +9,7 @@
 mod clean;
 mod damaged;
 mod doubts;
+mod told;
 
 use air_tests::Installation;
 use serde_json::Value;

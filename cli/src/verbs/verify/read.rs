@@ -11,7 +11,7 @@ use air_protocol::event::Event;
 use air_protocol::job::JobStatus;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::task::Work;
-use air_protocol::verify::{Families, JobCheck, Message, Now, Place, Suspect, binds};
+use air_protocol::verify::{Families, JobCheck, Message, Now, Place, Suspect, binds, short};
 
 use super::Verify;
 use crate::Failure;
@@ -202,7 +202,7 @@ pub(super) async fn kin(
                 .as_ref()
                 .is_some_and(|task| matches!(task.work, Work::Fanout(_)));
             if let Some(parent) = record.parent.as_ref().filter(|_| !is_fanout)
-                && seen.insert(record.task.clone())
+                && seen.insert(short(&record.task))
             {
                 let place = Place::Record(Some(record.task.clone()), recorded.seq);
                 let message = record.seq.unwrap_or(0);
@@ -221,7 +221,7 @@ pub(super) async fn kin(
             for queued in &page.items {
                 let message = message(queued, scheduled);
                 if let Some(parent) = message.parent.as_ref().filter(|_| message.fanout.is_none())
-                    && seen.insert(message.task.clone())
+                    && seen.insert(short(&message.task))
                 {
                     let place = Place::Queue(job.clone(), message.seq);
                     families.child(parent, job, &message.task, message.seq, place);
