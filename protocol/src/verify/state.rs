@@ -15,7 +15,7 @@ use crate::record::Record;
 const SLACK: Duration = Duration::from_secs(10);
 
 const CHANGED: &str = "the job changed each time while it was being read";
-const PURGED: &str = "retention purged records while they were being read";
+const PURGED: &str = "records were purged or removed while they were being read";
 const UNCOUNTED: &str = "the last records are not counted yet";
 const UNSEEN: &str = "a task came that no manager has looked at yet";
 const UNMANAGED: &str = "no manager runs that could take the lease over";
@@ -50,6 +50,18 @@ impl Fold {
     }
 }
 
+/// Whether records went while they were read: to retention, or with a removed job whose name is used again.
+fn is_cut(before: Option<&JobState>, after: Option<&JobState>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let (before, after) = (&before.ledger, &after.ledger);
+            before.purged_to != after.purged_to || after.accounted < before.accounted
+        }
+        (None, None) => false,
+        (Some(_), None) | (None, Some(_)) => true,
+    }
+}
+
 /// Whether nothing more happens to a job by itself.
 fn is_over(status: &JobStatus) -> bool {
     match status {
@@ -66,9 +78,8 @@ fn is_over(status: &JobStatus) -> bool {
 impl JobCheck {
     /// Whether the history must be read anew, since the key that it is held against has changed.
     pub fn is_outdated(&self, now: &Now) -> bool {
-        let purged = |state: &Option<JobState>| state.as_ref().map(|one| one.ledger.purged_to);
         let over = self.state.as_ref().is_some_and(|one| is_over(&one.status));
-        purged(&self.state) != purged(&now.state) || (over && !now.unchanged)
+        is_cut(self.state.as_ref(), now.state.as_ref()) || (over && !now.unchanged)
     }
 
     pub(super) fn end_state(&mut self, now: &Now) {
@@ -77,8 +88,7 @@ impl JobCheck {
             return;
         };
         let job = self.job.to_string();
-        let purged = |state: &JobState| state.ledger.purged_to;
-        if now.state.as_ref().map(purged) != Some(purged(&state)) {
+        if is_cut(Some(&state), now.state.as_ref()) {
             for invariant in [Invariant::OneCommit, Invariant::TrueCounters] {
                 self.findings.doubt(invariant, PURGED, job.as_str());
             }

@@ -102,8 +102,10 @@ async fn cancel_while_it_runs(air: &Installation) {
 #[tokio::test]
 async fn a_job_at_work_is_checked_as_far_as_it_has_gone() {
     let air = Installation::start(1).await;
-    for _ in 0..60 {
+    let again = r#"{"run":"test $AIR_ATTEMPT -eq 2","retry":{"backoff":"1ms"}}"#;
+    for _ in 0..30 {
         air.publish("j", r#"{"exec":["true"]}"#).await;
+        air.publish("j", again).await;
     }
     let file = pid_file(&air);
     let held = format!(

@@ -95,7 +95,16 @@ fn i8_what_is_not_counted_yet_is_not_wrong() {
         .unwrap()
         .ledger
         .purge(10, crate::ledger::Counters::default());
-    purged.doubts(Invariant::OneCommit, "purged records while");
+    purged.doubts(Invariant::OneCommit, "purged or removed while");
+    let mut anew = two();
+    anew.records.clear();
+    anew.key(|state| (state.status, state.last_record) = (JobStatus::Waiting, 0));
+    anew.now.state = Some(JobState::new(Time::default()));
+    let findings = anew.findings();
+    assert_eq!(
+        findings.verdict(Invariant::TrueCounters),
+        Verdict::NotProven
+    );
 }
 
 #[test]
