@@ -109,6 +109,8 @@ pub enum Verb {
     Task(verbs::task::Args),
     /// Write all that is known of a job
     Export(verbs::export::Args),
+    /// Prove or refute from the history alone that what must always hold does
+    Verify(verbs::verify::Args),
     /// Write the completions for a shell
     Completions(verbs::completions::Args),
     /// Write the manual pages

@@ -184,7 +184,7 @@ impl Console {
     fn cell(&self, head: &str, text: &str) -> String {
         match head {
             "" => self.paint(Colour::Bold, text),
-            "STATUS" | "STATE" | "CHECK" | "FOUND" | "TYPE" => self.status(text),
+            "STATUS" | "STATE" | "CHECK" | "FOUND" | "TYPE" | "VERDICT" => self.status(text),
             _ => text.to_owned(),
         }
     }
@@ -221,11 +221,11 @@ fn to_value<T: Serialize>(value: &T) -> serde_json::Value {
 
 fn colour_of(word: &str) -> Option<Colour> {
     match word {
-        "completed" | "succeeded" | "ok" | "created" | "same" => Some(Colour::Green),
-        "failed" | "lost" | "rejected" | "invalid" | "garbage" | "wrong" | "differs"
-        | "missing" => Some(Colour::Red),
+        "completed" | "succeeded" | "proven" | "ok" | "created" | "same" => Some(Colour::Green),
+        "failed" | "lost" | "refuted" | "rejected" | "invalid" | "garbage" | "wrong"
+        | "differs" | "missing" => Some(Colour::Red),
         "cancelled" | "cancelling" | "removing" | "skipped" | "retrying" | "blocked"
-        | "warning" | "parked" => Some(Colour::Yellow),
+        | "warning" | "parked" | "not-proven" => Some(Colour::Yellow),
         "working" | "running" | "starting" | "started" | "claimed" => Some(Colour::Cyan),
         "waiting" | "queued" | "scheduled" | "released" => Some(Colour::Dim),
         _ => None,

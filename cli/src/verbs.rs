@@ -20,6 +20,7 @@ pub mod status;
 pub mod submit;
 pub mod task;
 pub mod tasks;
+pub mod verify;
 pub mod wait;
 
 use crate::app::App;
@@ -51,6 +52,7 @@ pub async fn run(verb: Verb, app: &App) -> Result<Exit, Failure> {
         Verb::Rm(args) => rm::run(&args, app).await,
         Verb::Task(args) => task::run(args, app),
         Verb::Export(args) => export::run(&args, app).await,
+        Verb::Verify(args) => verify::run(&args, app).await,
         Verb::Completions(args) => completions::run(&args, app),
         Verb::Man(args) => man::run(&args, app),
     }

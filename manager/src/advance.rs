@@ -284,7 +284,11 @@ impl Look<'_> {
             reason: error_text(&error.to_string()),
         };
         let next = then(state, &event, now())?;
-        self.swap(&next).await?;
+        let fence = self.key.revision();
+        if self.swap(&next).await? {
+            let reason = error.to_string();
+            (self.shared.tell_unstarted(self.job, runner, fence, reason)).await;
+        }
         self.forget();
         Ok(())
     }

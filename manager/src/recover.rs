@@ -12,7 +12,7 @@ use crate::advance::{Failed, hold};
 use crate::backend::process;
 use crate::decide::then;
 use crate::leases::Suspect;
-use crate::settle::{Base, commit, last_seq, release, store};
+use crate::settle::{Base, Claim, commit, last_seq, release, store};
 use crate::shared::{Shared, now};
 
 /// Takes a lease over at the revision that was judged, and settles it. A holder that has renewed
@@ -43,7 +43,11 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
     shared.tell(Kind::Lost, job, data.clone()).await;
     // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
     process::kill(lease.runner).await;
-    let record = settle(shared, job, lease, fence, why).await?;
+    let claim = Claim {
+        fence,
+        released: state.last_record,
+    };
+    let record = settle(shared, job, lease, claim, why).await?;
     air_nats::crash::point("recovered");
     let starting = matches!(of(&lease.phase), Phase::Starting { .. });
     let hold_until = starting.then(|| now().after(hold(state.failed_starts)));
@@ -84,19 +88,21 @@ async fn settle(
     shared: &Shared,
     job: &JobName,
     lease: &Lease,
-    fence: Option<u64>,
+    claim: Claim,
     why: &str,
 ) -> Result<u64, Failed> {
     match of(&lease.phase) {
         Phase::Starting { .. } | Phase::Recovering { .. } => Ok(0),
-        Phase::Running(running) => on_behalf(shared, job, lease, running, Outcome::Lost, why).await,
+        Phase::Running(running) => {
+            on_behalf(shared, job, lease, running, claim, Outcome::Lost, why).await
+        }
         Phase::Stopping { running, .. } => {
-            on_behalf(shared, job, lease, running, Outcome::Cancelled, why).await
+            on_behalf(shared, job, lease, running, claim, Outcome::Cancelled, why).await
         }
         Phase::Settling { decisions } => {
             let mut last = 0;
             for decision in decisions {
-                last = last.max(commit(shared, job, lease, decision, fence).await?);
+                last = last.max(commit(shared, job, lease, decision, claim).await?);
             }
             Ok(last)
         }
@@ -109,6 +115,7 @@ async fn on_behalf(
     job: &JobName,
     lease: &Lease,
     running: &Running,
+    claim: Claim,
     outcome: Outcome,
     why: &str,
 ) -> Result<u64, Failed> {
@@ -116,7 +123,7 @@ async fn on_behalf(
     let Some(base) = Base::read(shared, job, target).await? else {
         return last_seq(shared, job, &target.task).await;
     };
-    let mut record = base.record(lease, Some(running.fence));
+    let mut record = base.record(lease, claim);
     let mut with = Vec::new();
     record.lost = outcome == Outcome::Lost;
     record.started = Some(running.started);

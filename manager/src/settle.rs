@@ -16,6 +16,15 @@ use crate::advance::Failed;
 use crate::decide::then;
 use crate::shared::{Shared, now};
 
+/// What a record says of the claim under which it is committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    /// Revision of the claim.
+    pub(crate) fence: Option<u64>,
+    /// The last record that a release had named by then.
+    pub(crate) released: u64,
+}
+
 /// Commits the decisions in a settling lease, and gives the lease back.
 pub(crate) async fn settle(shared: &Shared, job: &JobName, key: &Key) -> Result<(), Failed> {
     let Key::State(state, revision) = key else {
@@ -28,12 +37,22 @@ pub(crate) async fn settle(shared: &Shared, job: &JobName, key: &Key) -> Result<
         return Ok(());
     };
     air_nats::crash::point("settling");
+    let claim = Claim {
+        fence: Some(*revision),
+        released: state.last_record,
+    };
+    let mut data = Data {
+        run: Some(lease.runner),
+        fence: claim.fence,
+        ..Data::default()
+    };
+    shared.tell(Kind::Claimed, job, data.clone()).await;
     let mut last = 0;
     for decision in decisions {
-        last = last.max(commit(shared, job, lease, decision, Some(*revision)).await?);
+        last = last.max(commit(shared, job, lease, decision, claim).await?);
     }
     air_nats::crash::point("settled");
-    release(
+    let released = release(
         shared,
         job,
         state,
@@ -43,22 +62,28 @@ pub(crate) async fn settle(shared: &Shared, job: &JobName, key: &Key) -> Result<
             record: last,
         },
     )
-    .await
+    .await?;
+    if released {
+        data.record = Some(last);
+        shared.tell(Kind::Released, job, data).await;
+    }
+    Ok(())
 }
 
-/// Applies an event that gives the lease back; somebody who took the job over finishes it instead.
+/// Applies an event that gives the lease back; somebody who took the job over finishes it instead (false).
 pub(crate) async fn release(
     shared: &Shared,
     job: &JobName,
     state: &JobState,
     revision: u64,
     event: &Event,
-) -> Result<(), Failed> {
+) -> Result<bool, Failed> {
     let next = then(state, event, now())?;
     if let Swap::Lost = shared.nats.write_job(job, &next, revision).await? {
         tracing::debug!(%job, "another manager went on");
+        return Ok(false);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Commits one decision; gives the sequence of the task's last record.
@@ -67,13 +92,13 @@ pub(crate) async fn commit(
     job: &JobName,
     lease: &Lease,
     decision: &Decision,
-    fence: Option<u64>,
+    claim: Claim,
 ) -> Result<u64, Failed> {
     let Decision { target, verdict } = decision;
     let Some(base) = Base::read(shared, job, target).await? else {
         return last_seq(shared, job, &target.task).await;
     };
-    let mut record = base.record(lease, fence);
+    let mut record = base.record(lease, claim);
     let mut with = Vec::new();
     match verdict {
         Verdict::Skip { reason } => {
@@ -153,6 +178,13 @@ impl Base {
         })
     }
 
+    /// Who queued the task.
+    fn parent(&self) -> Option<String> {
+        let message = self.message.as_ref();
+        let message = message.and_then(|message| message.parent.clone());
+        message.or_else(|| self.before.as_ref()?.parent.clone())
+    }
+
     /// The rest of a family: tried again without limit, so that no member is lost.
     fn is_fanout(&self) -> bool {
         self.task()
@@ -160,7 +192,7 @@ impl Base {
     }
 
     /// A record of the attempt under a lease, with its status still open.
-    pub(crate) fn record(&self, lease: &Lease, fence: Option<u64>) -> Record {
+    pub(crate) fn record(&self, lease: &Lease, claim: Claim) -> Record {
         let target = &self.target;
         let mut record = Record::new(target.task.clone(), Status::Failed, target.attempt, now());
         record.after = target.expected;
@@ -173,14 +205,15 @@ impl Base {
         }
         record.seq = Some(target.seq);
         record.run = Some(lease.runner);
-        record.fence = fence;
+        record.fence = claim.fence;
+        record.released = Some(claim.released);
         record.backend = Some(lease.backend.clone());
         record.claimed = Some(lease.claimed);
         if let Some(message) = &self.message {
             record.queued = Some(message.queued);
-            record.parent.clone_from(&message.parent);
             record.traceparent.clone_from(&message.traceparent);
         }
+        record.parent = self.parent();
         record.spec = self.task();
         if let Some(Err(invalid)) = self.message.as_ref().map(|message| &message.task) {
             record.tail = Some(invalid.head.clone());
@@ -195,10 +228,7 @@ impl Base {
             id: self.target.task.clone(),
             task: self.task()?,
             attempt: attempt + 1,
-            parent: self
-                .message
-                .as_ref()
-                .and_then(|message| message.parent.clone()),
+            parent: self.parent(),
             traceparent: self
                 .message
                 .as_ref()

@@ -11,6 +11,7 @@ use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
 use air_protocol::time::Time;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::backend::process::Process;
 use crate::circle::Waits;
@@ -118,6 +119,23 @@ impl Shared {
 
     pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells that a claim was given back whose runner could not be started.
+    pub(crate) async fn tell_unstarted(
+        &self,
+        job: &JobName,
+        runner: Uuid,
+        fence: u64,
+        reason: String,
+    ) {
+        let data = Data {
+            run: Some(runner),
+            fence: Some(fence),
+            reason: Some(reason),
+            ..Data::default()
+        };
+        self.tell(Kind::Released, job, data).await;
     }
 
     /// Tells that something happened to a job.

@@ -47,6 +47,19 @@ impl Nats {
         Ok(Some(bytes))
     }
 
+    /// Whether there is a blob of a name.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn has_blob(&self, name: &str) -> Result<bool, Error> {
+        use async_nats::jetstream::object_store::InfoErrorKind;
+        match self.blobs().await?.info(name).await {
+            Ok(info) => Ok(!info.deleted),
+            Err(error) if error.kind() == InfoErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::closed(error)),
+        }
+    }
+
     /// Deletes the blob of a name and every trace of it; says whether there was one.
     ///
     /// # Errors

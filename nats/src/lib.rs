@@ -12,6 +12,7 @@ pub mod connect;
 pub mod crash;
 pub mod direct;
 pub mod events;
+pub mod history;
 pub mod jobs;
 pub mod logs;
 pub mod managers;

@@ -10,7 +10,7 @@
 mod families;
 mod fates;
 mod leases;
-mod records;
+pub(crate) mod records;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -163,6 +163,30 @@ impl Invariant {
             Self::NoSurvivors => "I6 no-survivors",
             Self::Order => "I7 order",
             Self::TrueCounters => "I8 true-counters",
+        }
+    }
+
+    /// What a violation of it means to whoever relies on the system.
+    pub fn broken_means(self) -> &'static str {
+        match self {
+            Self::OneRunner => {
+                "two runners may have worked on the job at once, or somebody wrote what no runner did"
+            }
+            Self::OneCommit => {
+                "an attempt was committed twice, or its history was changed: what follows from it may have happened twice"
+            }
+            Self::NothingLost => {
+                "work is lost: it does not come by itself, submit it again or `airx retry` it"
+            }
+            Self::NoGhost => {
+                "the job counts as working, but nobody works on it: look at the managers"
+            }
+            Self::WholeFamilies => {
+                "sub-tasks exist without the success that queued them, or can no longer be queued"
+            }
+            Self::NoSurvivors => "processes of a dead runner still work",
+            Self::Order => "a task had its turn before one that was published earlier",
+            Self::TrueCounters => "what `airx status` shows is not what happened",
         }
     }
 

@@ -17,6 +17,7 @@ pub mod record;
 pub mod spec;
 pub mod task;
 pub mod time;
+pub mod verify;
 
 /// The version of messages and keys that this build writes; a newer one is refused, never guessed at.
 pub const VERSION: u8 = 1;

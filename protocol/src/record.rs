@@ -114,6 +114,10 @@ pub struct Record {
     /// The fence: revision of the claim in the job's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// Stream sequence of the last record that a release had named when this run was claimed: what
+    /// stands up to there was over before. It proves that runs do not overlap, without any clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<u64>,
     /// Committed on behalf of a runner that was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
@@ -204,6 +208,7 @@ impl Record {
             seq: None,
             run: None,
             fence: None,
+            released: None,
             lost: false,
             exit: None,
             signal: None,

@@ -65,6 +65,7 @@ impl Attempt<'_> {
             seq: Some(target.seq),
             run: Some(hold.runner),
             fence: Some(hold.fence),
+            released: Some(hold.last_record()),
             exit: report.exit,
             signal: report.signal,
             error: report.error.clone(),

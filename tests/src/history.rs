@@ -27,8 +27,13 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// What I4 adds to a time-out: the poll of the test's managers, and a busy machine.
 const POLL: Duration = Duration::from_secs(6);
 
-/// Panics unless every invariant holds for all jobs of the installation.
+/// Panics unless every invariant holds for all jobs of the installation, as `airx verify` sees it as well:
+/// it must say so at once, whatever is still under way.
 pub async fn check(air: &Installation) {
+    let output = air.airx(&["verify"]).output().unwrap();
+    let (out, err) = (&output.stdout, &output.stderr);
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", said(out), said(err));
     wait_for_within(SETTLE_MAX, "history without a violation", async || {
         let violations = check_all(&history(air).await);
         let texts: Vec<_> = violations.iter().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@ use super::{History, Invariant, JobHistory, StoredRecord, Violation};
 use crate::job::JobStatus;
 use crate::ledger::Ledger;
 use crate::names::{JobName, TaskId};
-use crate::record::{Status, is_live};
+use crate::record::{Last, Record, Status, is_live};
 
 /// I2 one-commit. Each task's records form one chain: the first is attempt 1 after nothing, each
 /// names the one before it (`after`, `previous`) and takes the next number; only `reset` repeats the
@@ -31,44 +31,58 @@ fn chain_faults(records: &[&StoredRecord], purged_to: u64) -> Vec<Fault> {
     let Some(first) = records.first() else {
         return Vec::new();
     };
-    let mut faults = beginning_fault(first, purged_to);
+    let beginning = beginning_fault(&first.record, purged_to);
+    let mut faults: Vec<_> = beginning
+        .map(|text| (vec![first.seq], text))
+        .into_iter()
+        .collect();
     for pair in records.windows(2) {
         let (before, stored) = (pair[0], pair[1]);
-        let (old, new) = (&before.record, &stored.record);
-        let mut tell = |text| faults.push((vec![before.seq, stored.seq], text));
-        if new.after != before.seq {
-            tell(format!("it follows {}, not {}", new.after, before.seq));
-        }
-        if new.previous != Some(old.status) {
-            let (said, is) = (new.previous, old.status.as_str());
-            let said = said.map_or("none", Status::as_str);
-            tell(format!("its `previous` is {said}, not {is}"));
-        }
-        let reset = new.status == Status::Reset;
-        let attempt = if reset { old.attempt } else { old.attempt + 1 };
-        if new.attempt != attempt {
-            let (status, is) = (new.status.as_str(), new.attempt);
-            tell(format!("the {status} attempt {is} should be {attempt}"));
-        }
-        if old.status.is_final() && !reset {
-            let (old, new) = (old.status.as_str(), new.status.as_str());
-            tell(format!("{new} follows the final record {old}"));
-        }
+        let texts = step_faults(before.record.last(before.seq), &stored.record);
+        faults.extend(
+            texts
+                .into_iter()
+                .map(|text| (vec![before.seq, stored.seq], text)),
+        );
+    }
+    faults
+}
+
+/// What is wrong with a record that stands behind another one of its task.
+pub(crate) fn step_faults(old: Last, new: &Record) -> Vec<String> {
+    let mut faults = Vec::new();
+    if new.after != old.seq {
+        faults.push(format!("it follows {}, not {}", new.after, old.seq));
+    }
+    if new.previous != Some(old.status) {
+        let (said, is) = (new.previous, old.status.as_str());
+        let said = said.map_or("none", Status::as_str);
+        faults.push(format!("its `previous` is {said}, not {is}"));
+    }
+    let reset = new.status == Status::Reset;
+    let attempt = if reset { old.attempt } else { old.attempt + 1 };
+    if new.attempt != attempt {
+        let (status, is) = (new.status.as_str(), new.attempt);
+        faults.push(format!("the {status} attempt {is} should be {attempt}"));
+    }
+    if old.status.is_final() && !reset {
+        let (old, new) = (old.status.as_str(), new.status.as_str());
+        faults.push(format!("{new} follows the final record {old}"));
     }
     faults
 }
 
 /// What is wrong with the first record that is left of a task.
-fn beginning_fault(first: &StoredRecord, purged_to: u64) -> Vec<Fault> {
-    let record = &first.record;
+pub(crate) fn beginning_fault(record: &Record, purged_to: u64) -> Option<String> {
     let cut = record.after > 0 && record.after <= purged_to;
     let fine = record.after == 0 && record.attempt == 1 && record.previous.is_none();
     if cut || (fine && record.status != Status::Reset) {
-        return Vec::new();
+        return None;
     }
     let (status, attempt, after) = (record.status.as_str(), record.attempt, record.after);
-    let text = format!("the first record is {status}, attempt {attempt}, after {after}");
-    vec![(vec![first.seq], text)]
+    Some(format!(
+        "the first record is {status}, attempt {attempt}, after {after}"
+    ))
 }
 
 /// I8 true-counters. The counters equal a fresh fold over the same records, with those that retention
@@ -94,46 +108,57 @@ pub fn true_counters(history: &History) -> Vec<Violation> {
 }
 
 fn counter_faults(name: &JobName, job: &JobHistory, kept: &Ledger) -> Vec<Violation> {
-    let mut fresh = Ledger {
+    let mut fresh = unfolded(kept);
+    let seen = |stored: &&StoredRecord| job.quiet || stored.seq <= kept.accounted;
+    for stored in job.records.iter().filter(seen) {
+        fresh.fold(stored.seq, &stored.record);
+    }
+    let violation = |text| {
+        let violation = Violation::new(Invariant::TrueCounters, name, text);
+        violation.at([kept.accounted, fresh.accounted])
+    };
+    let faults = ledger_faults(kept, &fresh);
+    faults.into_iter().map(violation).collect()
+}
+
+/// The ledger that becomes `kept` when the records which retention left are folded in.
+pub(crate) fn unfolded(kept: &Ledger) -> Ledger {
+    Ledger {
         counters: kept.purged.unwrap_or_default(),
         forgiven: kept.forgiven,
         purged_to: kept.purged_to,
         purged: kept.purged,
         ..Ledger::default()
-    };
-    let seen = |stored: &&StoredRecord| job.quiet || stored.seq <= kept.accounted;
-    for stored in job.records.iter().filter(seen) {
-        fresh.fold(stored.seq, &stored.record);
     }
-    let mut violations = Vec::new();
-    let mut tell = |text: String| {
-        let violation = Violation::new(Invariant::TrueCounters, name, text);
-        violations.push(violation.at([kept.accounted, fresh.accounted]));
-    };
+}
+
+/// How a kept ledger differs from a fresh fold over the same records.
+pub(crate) fn ledger_faults(kept: &Ledger, fresh: &Ledger) -> Vec<String> {
+    let mut faults = Vec::new();
     let last_purged = kept.purged.is_some() && kept.accounted <= kept.purged_to;
     if kept.accounted != fresh.accounted && !(last_purged && fresh.accounted < kept.accounted) {
         let (is, last) = (kept.accounted, fresh.accounted);
-        tell(format!(
+        faults.push(format!(
             "records are counted up to {is}, but the last is {last}"
         ));
     }
     if kept.counters != fresh.counters {
         let (is, should) = (kept.counters, fresh.counters);
-        tell(format!(
+        faults.push(format!(
             "the counters are {is:?}, the records say {should:?}"
         ));
     }
     if kept.failing != fresh.failing {
         let (is, should) = (kept.failing, fresh.failing);
-        tell(format!("`failing` is {is}, the records say {should}"));
+        faults.push(format!("`failing` is {is}, the records say {should}"));
     }
     if !fresh.children.is_subset(&kept.children)
         && kept.children.len() < crate::limits::CHILDREN_MAX
     {
         let missing: Vec<_> = fresh.children.difference(&kept.children).collect();
-        tell(format!("`children` lacks {missing:?}"));
+        faults.push(format!("`children` lacks {missing:?}"));
     }
-    violations
+    faults
 }
 
 /// Why a quiet job should have another status.

@@ -1,0 +1,98 @@
+//! I2, I3 and I7: each task has its chain, its fate and its turn.
+
+use super::*;
+
+#[test]
+fn i2_records_form_chains() {
+    let steps = [("a", Retrying), ("a", Succeeded)];
+    let breaks = |change: fn(&mut Story), text: &str| {
+        let mut bad = story(&steps);
+        change(&mut bad);
+        bad.refutes(Invariant::OneCommit, text)
+    };
+    breaks(|bad| bad.record(1).after = 9, "it follows 9, not 10");
+    breaks(|bad| bad.record(1).attempt = 3, "should be 2");
+    breaks(|bad| bad.record(1).previous = None, "`previous` is none");
+    breaks(|bad| drop(bad.records.remove(0)), "the first record is");
+    story(&[("a", Succeeded), ("a", Failed)])
+        .refutes(Invariant::OneCommit, "failed follows the final");
+    let places = breaks(
+        |bad| bad.messages.push(message(50, "a", 3)),
+        "no record of attempt 2 asks",
+    );
+    assert_eq!(places, [Place::Queue(job(), 50)]);
+    breaks(
+        |bad| bad.messages.push(message(50, "new", 2)),
+        "no record of attempt 1 asks",
+    );
+}
+
+#[test]
+fn i2_a_record_stands_on_the_subject_of_its_task() {
+    let mut check = JobCheck::new(job(), None, 0);
+    let record = Record::new(task("a"), Succeeded, 1, Time::default());
+    check.record(1, &task("b"), &record, &mut Families::new(None));
+    let findings = check.end(&two().now);
+    assert!(
+        findings.listed[0].text.contains("of the task a"),
+        "{findings:#?}"
+    );
+}
+
+#[test]
+fn i3_what_is_open_waits_somewhere() {
+    let mut open = story(&[("a", Retrying)]);
+    open.key(|state| state.status = JobStatus::Waiting);
+    open.refutes(Invariant::NothingLost, "neither queued nor scheduled");
+    open.messages = vec![message(11, "a", 2)];
+    open.holds();
+    open.messages[0].scheduled = true;
+    open.holds();
+    open.messages.clear();
+    open.key(|state| state.status = JobStatus::Cancelling);
+    open.holds();
+}
+
+#[test]
+fn i3_what_is_told_of_is_there() {
+    let mut gone = two();
+    gone.events = vec![event(Kind::Committed, 2, 6, Some(20))];
+    gone.holds();
+    gone.events.push(event(Kind::Committed, 3, 9, Some(30)));
+    gone.refutes(Invariant::NothingLost, "an event tells of the record 30");
+    gone.events[1] = event(Kind::Committed, 2, 6, Some(9));
+    gone.holds();
+    let mut named = two();
+    named.key(|state| state.last_record = 21);
+    named.refutes(
+        Invariant::NothingLost,
+        "the job's key tells of the record 21",
+    );
+    named.key(|state| state.ledger.purged_to = 21);
+    assert_eq!(
+        named.findings().verdict(Invariant::NothingLost),
+        Verdict::Proven
+    );
+    let mut check = JobCheck::new(job(), None, 0);
+    check.confirm(Suspect::Output(task("a"), 1, "blob".into()));
+    assert!(
+        check.findings.listed[0]
+            .text
+            .contains("its output is in the blob")
+    );
+}
+
+#[test]
+fn i7_turns_come_in_the_order_of_messages() {
+    let mut bad = story(&[("a", Succeeded), ("b", Succeeded)]);
+    bad.record(1).seq = Some(0);
+    bad.refutes(Invariant::Order, "had its turn");
+    bad.record(1).spec.as_mut().unwrap().needs = vec!["a".parse().unwrap()];
+    bad.holds();
+    let mut overtaken = two();
+    overtaken.key(|state| state.status = JobStatus::Waiting);
+    overtaken.messages = vec![message(1, "slow", 1)];
+    overtaken.refutes(Invariant::Order, "the later message 2 had its turn");
+    overtaken.messages[0].binds = false;
+    overtaken.holds();
+}
