@@ -175,7 +175,7 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
 }
 
 /// Whether `last` is the record that we tried to commit, whatever its numbers became on the way.
-fn is_same(last: &Record, ours: &Record) -> bool {
+pub fn is_same(last: &Record, ours: &Record) -> bool {
     let key = |record: &Record| (record.run, record.attempt, record.ended, record.lost);
     key(last) == key(ours)
 }
