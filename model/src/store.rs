@@ -175,7 +175,13 @@ impl Store {
         let record = &commit.record;
         let subject = self.names.results(&commit.job, &record.task);
         let consumed = record.seq.and_then(|seq| self.air.at(seq));
-        let sources = [consumed, self.air.last_of(&subject)];
+        let own = |stored: &&Stored<Content>| {
+            let id = queued(stored).map(|queued| queued.id);
+            id.as_ref() == Some(&record.task)
+        };
+        let tasks = self.names.tasks(&commit.job);
+        let mut waiting = self.air.matching(&tasks, 0);
+        let sources = [consumed, self.air.last_of(&subject), waiting.find(own)];
         let parents = sources.into_iter().flatten();
         parents
             .filter_map(|stored| match &*stored.payload {

@@ -225,9 +225,8 @@ impl Look {
             self.backlog.learn(*seq, record, env.now);
         }
         if seen < named && ledger.accounted < named {
-            // The reply is older than what the key names: asked for again.
-            self.next = Next::Records;
-            return Flow::Goes;
+            // The reply is older than what the key names: the look fails, and the job is looked at again.
+            return Flow::Ends;
         }
         folded.ledger = ledger;
         self.folded = Some(folded);

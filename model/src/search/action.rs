@@ -2,6 +2,7 @@
 
 use air_protocol::job::JobStatus;
 use air_protocol::names::JobName;
+use air_protocol::time::Time;
 
 use super::Search;
 use super::world::{Around, Process, World};
@@ -174,20 +175,25 @@ impl Search {
 
     /// What an action does.
     pub fn act(&self, world: &mut World, action: Action) {
+        self.act_on(world, self.scenario.fine, action);
+    }
+
+    /// What an action does, with every request a step of its own or not.
+    pub fn act_on(&self, world: &mut World, fine: bool, action: Action) {
         let now = self.now(world);
         let mut around = Around {
             reply: Reply::Heard,
             stale: false,
             refuse: false,
             bug: self.bug,
-            fine: self.scenario.fine,
+            fine,
         };
         match action {
-            Action::Look(job) => self.look(world, &job, None),
+            Action::Look(job) => self.look(world, &job, None, fine),
             Action::LookPastHold(job) => {
                 let state = world.store.state(&job);
                 let until = state.and_then(|state| state.hold_until.max(state.zombie_until));
-                self.look(world, &job, until);
+                self.look(world, &job, until, fine);
             }
             Action::Judge(job) => {
                 let dead = world.holder_is_dead(&job) == Some(true);
@@ -261,7 +267,7 @@ impl Search {
         }
     }
 
-    fn look(&self, world: &mut World, job: &JobName, now: Option<air_protocol::time::Time>) {
+    fn look(&self, world: &mut World, job: &JobName, now: Option<Time>, fine: bool) {
         let Some(index) = idle(world) else { return };
         let usual = self.now(world);
         world.look(index, job, now.unwrap_or(usual).max(usual), now.is_some());
@@ -271,7 +277,7 @@ impl Search {
             stale: false,
             refuse: false,
             bug: self.bug,
-            fine: self.scenario.fine,
+            fine,
         };
         world.step_manager(index, around);
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
 use super::scenario::Scenario;
 use super::{Action, Search};
@@ -41,7 +41,12 @@ pub fn search(scenario: Scenario, bug: Option<Bug>, within: Duration, threads: u
     let (name, faults) = (scenario.name, scenario.faults);
     let begun = Instant::now();
     let checker = Search::new(scenario.clone(), bug).checker();
-    let checker = checker.threads(threads).timeout(within).spawn_bfs().join();
+    let checker = checker
+        .threads(threads)
+        .timeout(within)
+        .finish_when(HasDiscoveries::Any)
+        .spawn_bfs()
+        .join();
     let took = begun.elapsed();
     let broken = checker.discoveries().into_iter().next().map(|(_, path)| {
         let last = path.last_state();
