@@ -199,7 +199,7 @@ impl Search {
                 let dead = world.holder_is_dead(&job) == Some(true);
                 if let Some(index) = idle(world) {
                     world.budget.takes -= u8::from(!dead);
-                    world.tainted |= !dead;
+                    world.tainted |= !dead && world.has_started(&job);
                     world.judge(index, &job, now);
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use air_manager::backlog::Backlog;
 use air_manager::circle::Waits;
 use air_manager::decide::Me;
+use air_manager::recover::of;
 use air_protocol::job::JobStatus;
 use air_protocol::lease::Phase;
 use air_protocol::names::{JobName, TaskId};
@@ -262,6 +263,16 @@ impl World {
         Some(match lease.phase {
             Phase::Starting { .. } | Phase::Running(_) | Phase::Stopping { .. } => !runner,
             Phase::Settling { .. } | Phase::Recovering { .. } => !managed,
+        })
+    }
+
+    /// Whether the runner of a job's lease lives and has started: only then a false judgement lets two
+    /// overlap, since the start keeps all others out.
+    pub fn has_started(&self, job: &JobName) -> bool {
+        let lease = self.store.state(job).and_then(|state| state.lease());
+        lease.is_some_and(|lease| {
+            let started = matches!(of(&lease.phase), Phase::Running(_) | Phase::Stopping { .. });
+            started && self.runners.iter().any(|runner| runner.run == lease.runner)
         })
     }
 
