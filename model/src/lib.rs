@@ -10,4 +10,5 @@ pub mod bug;
 pub mod canon;
 pub mod history;
 pub mod search;
+pub mod simulation;
 pub mod store;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use air_model::search::scenario;
 use air_model::search::table::{HEAD, search};
+use air_model::simulation::plan::Plan;
+use air_model::simulation::{run, shrink};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -32,11 +34,21 @@ enum Verb {
         #[arg(long, value_name = "SECONDS")]
         within: Option<u64>,
     },
+    /// Run seeds, and make the first that fails smaller
+    Sim {
+        /// How many
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// The first; with one seed, replay it and show what happens
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Check { long, only, within } => check(long, only.as_deref(), within),
+        Verb::Sim { seeds, seed } => sim(seed.unwrap_or(1), if seed.is_some() { 1 } else { seeds }),
     }
 }
 
@@ -61,4 +73,54 @@ fn check(long: bool, only: Option<&str>, within: Option<u64>) -> ExitCode {
         }
     }
     code
+}
+
+fn sim(first: u64, count: u64) -> ExitCode {
+    let begun = std::time::Instant::now();
+    let (mut events, mut records) = (0, 0);
+    for seed in first..first + count {
+        match run(&Plan::of(seed), None) {
+            Ok(run) => {
+                events += run.events;
+                records += run.records;
+            }
+            Err(failure) => {
+                println!("seed {seed} fails at {}: {}", failure.at, failure.text);
+                println!("replay it: cargo xtask sim --seed {seed}");
+                show(&shrink(Plan::of(seed), None));
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{count} seeds from {first}: {events} events, {records} records, all hold, {seconds:.1} s"
+    );
+    ExitCode::SUCCESS
+}
+
+/// The smallest run that still fails.
+fn show(plan: &Plan) {
+    println!(
+        "the smallest run that fails has {} managers,",
+        plan.managers
+    );
+    println!(
+        "tasks {:#?}",
+        plan.tasks
+            .iter()
+            .map(|(at, job, task)| {
+                let task = task
+                    .as_ref()
+                    .map(|task| (task.id.as_ref(), &task.needs, &task.labels));
+                format!("{at} ms {job} {task:?}")
+            })
+            .collect::<Vec<_>>()
+    );
+    println!("deeds {:?}", plan.deeds);
+    println!("faults {:?}", plan.faults);
+    if let Err(failure) = run(plan, None) {
+        println!("{}", failure.log.join("\n"));
+        println!("{}", failure.text);
+    }
 }

@@ -89,7 +89,18 @@ pub struct Store {
     pub pages: BTreeMap<(Uuid, u32), Arc<Vec<NewTask>>>,
     /// Writes on their way, which arrive at any later time.
     pub flight: Vec<Write>,
+    /// What a deposed leader still answers, in a step that asks one.
+    pub deposed: Option<Arc<Deposed>>,
     names: Arc<Names>,
+}
+
+/// Stream and bucket as a deposed leader knows them.
+#[derive(Debug, Clone)]
+pub struct Deposed {
+    /// The stream.
+    pub air: Stream<Content>,
+    /// The bucket.
+    pub jobs: Stream<Value>,
 }
 
 impl Default for Store {
@@ -100,12 +111,22 @@ impl Default for Store {
             specs: BTreeMap::new(),
             pages: BTreeMap::new(),
             flight: Vec::new(),
+            deposed: None,
             names: Arc::default(),
         }
     }
 }
 
 impl Store {
+    /// The stream as who takes itself for the leader answers.
+    pub fn leader(&self) -> &Stream<Content> {
+        self.deposed.as_ref().map_or(&self.air, |old| &old.air)
+    }
+
+    fn keys(&self) -> &Stream<Value> {
+        self.deposed.as_ref().map_or(&self.jobs, |old| &old.jobs)
+    }
+
     /// The names.
     pub fn names(&self) -> &Names {
         &self.names
@@ -226,7 +247,7 @@ impl Store {
 
     /// A key, from the leader.
     pub fn key(&self, job: &JobName) -> Key {
-        match self.jobs.last_of(job.as_str()) {
+        match self.keys().last_of(job.as_str()) {
             None => Key::Absent,
             Some(stored) => match &*stored.payload {
                 Value::State(state) => Key::State(state.clone(), stored.seq),
@@ -297,19 +318,19 @@ impl Store {
 
     /// The last record of a task, from the leader.
     pub fn last_record(&self, job: &JobName, task: &TaskId) -> Option<At> {
-        self.air
+        self.leader()
             .last_of(&self.names.results(job, task))
             .and_then(record_at)
     }
 
     /// The message at a sequence, from the leader.
     pub fn queued_at(&self, seq: u64) -> Option<Queued> {
-        self.air.at(seq).and_then(queued)
+        self.leader().at(seq).and_then(queued)
     }
 
     /// How many messages match, from the leader.
     pub fn count(&self, filter: &str) -> u64 {
-        self.air.matching(filter, 0).count() as u64
+        self.leader().matching(filter, 0).count() as u64
     }
 
     /// The jobs that have a key, a message or a record.

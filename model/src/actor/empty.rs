@@ -77,7 +77,7 @@ impl Empty {
     pub fn step(&mut self, env: &mut Env<'_>) -> Flow {
         match &mut self.stage {
             Stage::End => {
-                self.up_to = env.store.air.last_seq();
+                self.up_to = env.store.leader().last_seq();
                 self.stage = Stage::Key;
             }
             Stage::Key => {

@@ -290,7 +290,7 @@ impl Look {
         self.pending = Some(Pending {
             schedules,
             messages,
-            last_seq: env.store.air.last_seq(),
+            last_seq: env.store.leader().last_seq(),
         });
         self.decide(env, waits)
     }

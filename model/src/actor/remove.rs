@@ -60,7 +60,7 @@ impl Remove {
         let names = env.store.names();
         let (write, next) = match self.stage {
             Stage::End => {
-                self.up_to = env.store.air.last_seq();
+                self.up_to = env.store.leader().last_seq();
                 self.stage = Stage::Key;
                 return Flow::Goes;
             }
