@@ -85,6 +85,7 @@ fn sim(first: u64, count: u64) -> ExitCode {
                 records += run.records;
             }
             Err(failure) => {
+                println!("{}", failure.log.join("\n"));
                 println!("seed {seed} fails at {}: {}", failure.at, failure.text);
                 println!("replay it: cargo xtask sim --seed {seed}");
                 show(&shrink(Plan::of(seed), None));

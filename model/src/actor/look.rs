@@ -349,7 +349,6 @@ impl Look {
         let Some(lease) = state.lease() else {
             return Flow::Ends;
         };
-        *env.runs += 1;
         if env.refuse_start {
             let event = Event::StartFailed {
                 runner: lease.runner,
@@ -415,7 +414,10 @@ impl Look {
                 left => Next::Delete(left, true),
             },
             Step::Write(state) => swap(*state, After::Look),
-            Step::Claim(state, ready) => swap(*state, After::Claim(ready)),
+            Step::Claim(state, ready) => {
+                *env.runs += 1;
+                swap(*state, After::Claim(ready))
+            }
             Step::Settle(state) => {
                 *env.runs += 1;
                 swap(*state, After::Settle)

@@ -209,7 +209,18 @@ impl Runner {
 
     /// The program ends: from here on its result stands.
     fn end(&mut self, env: &mut Env<'_>, ending: Ending) -> Flow {
+        let fanout = |queued: &Queued| {
+            let task = queued.task.as_ref();
+            task.is_ok_and(|task| matches!(task.work, Work::Fanout(_)))
+        };
+        let pages = env
+            .store
+            .queued_at(self.target.seq)
+            .as_ref()
+            .is_some_and(fanout);
         let outcome = match ending {
+            // The rest of a fan-out has no program that could fail.
+            _ if pages => Outcome::Succeeded,
             Ending::Succeed => Outcome::Succeeded,
             Ending::Fail => Outcome::Failed,
             Ending::Later => Outcome::Later(None),

@@ -173,7 +173,8 @@ impl World {
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
             self.done += 1;
-            let is_poll = matches!(event, Event::Poll(0));
+            // Not at a poll, which has managers look at everything.
+            let is_pause = matches!(event, Event::Tick(0)) && self.processes.is_empty();
             if !matches!(event, Event::Tick(_) | Event::Poll(_)) {
                 let text = format!("{event:?}");
                 text.hash(&mut self.trace);
@@ -181,10 +182,10 @@ impl World {
             }
             self.happen(event);
             self.follow();
-            if self.done.is_multiple_of(CHECK_EVERY) || is_poll {
+            if self.done.is_multiple_of(CHECK_EVERY) {
                 self.check(false)?;
             }
-            if is_poll && self.now > TROUBLE + 60_000 && self.processes.is_empty() {
+            if is_pause && self.now > TROUBLE + 60_000 {
                 match self.is_over() {
                     Ok(()) => return self.ended(),
                     Err(text) if self.now > TROUBLE + END_WITHIN => return Err(self.fail(text)),
@@ -192,7 +193,12 @@ impl World {
                 }
             }
             if self.done > EVENTS_MAX || self.now > TROUBLE + 2 * END_WITHIN {
-                return Err(self.fail("it goes on for ever".to_owned()));
+                let left = self.processes.values().next();
+                let text = self
+                    .is_over()
+                    .err()
+                    .unwrap_or_else(|| "a process never ends".into());
+                return Err(self.fail(format!("{text}; it goes on for ever: {left:?}")));
             }
         }
         Err(self.fail("nothing happens any more".to_owned()))
