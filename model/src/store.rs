@@ -101,6 +101,8 @@ pub struct Deposed {
     pub air: Stream<Content>,
     /// The bucket.
     pub jobs: Stream<Value>,
+    /// Whether it is asked for messages too.
+    pub messages: bool,
 }
 
 impl Default for Store {
@@ -325,7 +327,9 @@ impl Store {
 
     /// The message at a sequence, from the leader.
     pub fn queued_at(&self, seq: u64) -> Option<Queued> {
-        self.leader().at(seq).and_then(queued)
+        let asked = self.deposed.as_ref().is_none_or(|old| old.messages);
+        let air = if asked { self.leader() } else { &self.air };
+        air.at(seq).and_then(queued)
     }
 
     /// How many messages match, from the leader.

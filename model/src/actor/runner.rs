@@ -4,7 +4,6 @@
 
 use air_nats::commit::NewTask;
 use air_nats::jobs::Key;
-use air_nats::queue::Queued;
 use air_protocol::fate::Outcome;
 use air_protocol::job::{Change, Event, JobState};
 use air_protocol::lease::Target;
@@ -17,6 +16,7 @@ use air_runner::judge::Report;
 use air_runner::look::{Found, is_due};
 use air_runner::record::Claimed;
 use air_runner::settle::is_same;
+use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Committing, Env, Flow, Swapping};
@@ -47,6 +47,8 @@ pub struct Runner {
     pub revision: u64,
     /// When the lease was last renewed; heeded only where `timed`.
     pub renewed: Time,
+    /// What it found before the program ran.
+    pub found: Option<Arc<Found>>,
     /// Whether it heeds the end of its lease by the clock.
     pub timed: bool,
     /// The next request.
@@ -99,6 +101,7 @@ impl Runner {
             target,
             held: state,
             revision: fence,
+            found: None,
             timed: false,
         }
     }
@@ -189,35 +192,28 @@ impl Runner {
     fn look(&mut self, env: &mut Env<'_>) -> Flow {
         let last = env.store.last_record(&self.job, &self.target.task);
         let seq = last.as_ref().map_or(0, |(seq, _)| *seq);
+        if seq < self.target.expected {
+            // Older than what the claim has seen: asked for again.
+            return self.at(Stage::Look);
+        }
         let queued = env.store.queued_at(self.target.seq);
         match queued.filter(|queued| is_due(&self.target, queued, seq)) {
-            Some(_) => self.at(Stage::Run),
+            Some(queued) => {
+                let spec = env.store.spec(&self.job).unwrap_or_default();
+                self.found = Some(Arc::new(Found { queued, last, spec }));
+                self.at(Stage::Run)
+            }
             None => self.release(env, seq),
         }
     }
 
-    /// What was found, as long as the message is there.
-    fn found(&self, env: &Env<'_>) -> Option<Found> {
-        let queued: Queued = env.store.queued_at(self.target.seq)?;
-        let last = env.store.last_record(&self.job, &self.target.task);
-        Some(Found {
-            queued,
-            last: last.filter(|(seq, _)| *seq == self.target.expected),
-            spec: env.store.spec(&self.job).unwrap_or_default(),
-        })
-    }
-
     /// The program ends: from here on its result stands.
     fn end(&mut self, env: &mut Env<'_>, ending: Ending) -> Flow {
-        let fanout = |queued: &Queued| {
-            let task = queued.task.as_ref();
-            task.is_ok_and(|task| matches!(task.work, Work::Fanout(_)))
-        };
-        let pages = env
-            .store
-            .queued_at(self.target.seq)
+        let task = self
+            .found
             .as_ref()
-            .is_some_and(fanout);
+            .and_then(|found| found.queued.task.as_ref().ok());
+        let pages = task.is_some_and(|task| matches!(task.work, Work::Fanout(_)));
         let outcome = match ending {
             // The rest of a fan-out has no program that could fail.
             _ if pages => Outcome::Succeeded,
@@ -230,10 +226,8 @@ impl Runner {
     }
 
     fn report(&mut self, env: &mut Env<'_>, outcome: Outcome) -> Flow {
-        let Some(found) = self.found(env) else {
-            // The message went while the program ran: the record that did it is there.
-            let last = env.store.last_record(&self.job, &self.target.task);
-            return self.release(env, last.map_or(0, |(seq, _)| seq));
+        let Some(found) = self.found.clone() else {
+            return Flow::Ends;
         };
         let mut report = Report::new(outcome);
         report.started = Some(env.now);

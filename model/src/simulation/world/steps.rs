@@ -12,6 +12,7 @@ use crate::actor::recover::Recover;
 use crate::actor::runner::{Ending, Runner};
 use crate::actor::user::Deed;
 use crate::actor::{Env, Flow, Reply};
+use crate::bug::Bug;
 use crate::simulation::manager::Memory;
 use crate::simulation::plan::Fault;
 use crate::store::{Deposed, Write};
@@ -78,7 +79,8 @@ impl World {
             Some(Process::Look(index, mut look)) => {
                 let mut waits = std::mem::take(&mut self.managers[index].waits);
                 // Known: a cancel lists from a lagging replica, and purges at the leader.
-                let lists = matches!(&look.next, Next::Empty(_));
+                let spared = self.bug != Some(Bug::CancelListsFromAReplica);
+                let lists = spared && matches!(&look.next, Next::Empty(_));
                 let (flow, spawned) = self.with_env(!lists, |env| look.step(env, &mut waits));
                 self.managers[index].waits = waits;
                 for runner in spawned {
@@ -265,6 +267,7 @@ impl World {
         let old = Deposed {
             air: self.store.air.clone(),
             jobs: self.store.jobs.clone(),
+            messages: self.bug == Some(Bug::MessagesOfADeposedLeader),
         };
         self.deposed = Some((self.now + 2 * span, Arc::new(old)));
         let now = self.instant();
