@@ -36,6 +36,8 @@ pub struct Backlog {
     cursor: u64,
     /// Records of the job up to this sequence are known.
     known_to: u64,
+    /// Records that the key had counted at the last look.
+    accounted: u64,
     /// Whether the end of the queue was seen.
     whole: bool,
     /// When records were last looked at for their age.
@@ -121,18 +123,21 @@ impl Backlog {
             leftovers: BTreeMap::new(),
             cursor: 0,
             known_to: 0,
+            accounted: 0,
             whole: false,
             expiry: None,
         }
     }
 
     /// Another look begins: says from which record on the job's history is to be read. What is known
-    /// stays known, unless records that it would have to learn are purged.
+    /// stays known, unless records that it would have to learn are purged, or the key has counted fewer
+    /// than before: then the job was removed, and what is queued now belongs to a new one.
     pub fn begin(&mut self, accounted: u64, purged_to: u64) -> u64 {
-        if self.is_empty() || self.known_to < purged_to {
+        if self.is_empty() || self.known_to < purged_to || accounted < self.accounted {
             *self = Self::new(self.job.clone());
             self.known_to = accounted;
         }
+        self.accounted = accounted;
         self.known_to.min(accounted)
     }
 

@@ -197,6 +197,9 @@ fn what_others_folded_is_learned_or_forgotten() {
     let mut backlog = backlog(vec![message(1, "a", 1, &[])], &[]);
     backlog.learn(4, &record("x", Status::Succeeded, 1), NOW);
     assert_eq!(backlog.begin(9, 0), 4, "records 5 to 9 are to be learned");
+    let mut removed = backlog.clone();
+    assert_eq!(removed.begin(0, 0), 0, "the job was removed");
+    assert!(removed.is_empty());
     assert_eq!(
         backlog.begin(9, 7),
         9,
