@@ -18,6 +18,8 @@ pub enum Bug {
     TakeOverWithoutRevision,
     /// Known fault: messages are read from a deposed leader, and one that it lacks counts as gone.
     MessagesOfADeposedLeader,
+    /// Known fault: a queued task counts as live by the word of a replica that lacks its record.
+    LastsOfALaggingReplica,
     /// Known fault: a cancel lists what is queued from a replica that may lag, and purges at the leader.
     CancelListsFromAReplica,
 }

@@ -17,12 +17,15 @@ use air_runner::look::{Found, is_due};
 use air_runner::record::Claimed;
 use air_runner::settle::is_same;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Committing, Env, Flow, Swapping};
 use crate::bug::Bug;
 use crate::store::Write;
 
+/// Time for which an answer that is older than what is known is asked for again.
+const STALE_MAX: Duration = Duration::from_secs(5);
 /// Label of a task that queues these sub-tasks when it succeeds: `a,k/b`.
 pub const QUEUES: &str = "queues";
 /// Label: the sub-tasks that fit into one batch.
@@ -192,7 +195,8 @@ impl Runner {
     fn look(&mut self, env: &mut Env<'_>) -> Flow {
         let last = env.store.last_record(&self.job, &self.target.task);
         let seq = last.as_ref().map_or(0, |(seq, _)| *seq);
-        if seq < self.target.expected {
+        let patient = self.timed && env.now.since(self.renewed) < STALE_MAX;
+        if seq < self.target.expected && patient {
             // Older than what the claim has seen: asked for again.
             return self.at(Stage::Look);
         }
