@@ -130,6 +130,11 @@ impl Scenario {
         self
     }
 
+    fn waiting(mut self) -> Self {
+        self.may_wait = true;
+        self
+    }
+
     fn fine(mut self) -> Self {
         self.fine = true;
         self
@@ -157,10 +162,10 @@ fn faults() -> Vec<Scenario> {
             .with(|budget| (budget.crashes, budget.fails) = (2, 1)),
         new(
             "family, take-over",
-            "1 crash, 1 false take-over, 1 failure",
+            "1 false take-over, 1 failure",
             family(),
         )
-        .with(|budget| (budget.crashes, budget.takes, budget.fails) = (1, 1, 1)),
+        .with(|budget| (budget.takes, budget.fails) = (1, 1)),
         new(
             "family, no answer",
             "1 lost or late answer, 1 failure",
@@ -203,23 +208,27 @@ fn users() -> Vec<Scenario> {
     let cancel_task = || (job(), Deed::CancelTask(named_task("a")));
     let retry = || (job(), Deed::Retry);
     vec![
-        new("cancel job, retry", "cancel, retry, 1 crash", family())
-            .deeds([cancel(), retry()])
-            .with(|budget| budget.crashes = 1),
+        new(
+            "cancel job, retry",
+            "cancel, retry, 1 false take-over",
+            vec![task("a")],
+        )
+        .deeds([cancel(), retry()])
+        .with(|budget| budget.takes = 1),
         new(
             "cancel job, publish",
-            "cancel, publish, 1 false take-over",
+            "cancel, publish, 1 crash",
             vec![task("a")],
         )
         .deeds([cancel(), publish(task("b"))])
-        .with(|budget| budget.takes = 1),
+        .with(|budget| budget.crashes = 1),
         new(
             "cancel task, retry",
-            "cancel task, retry, 1 failure, 1 crash",
+            "cancel task, retry, 1 failure",
             vec![task("a")],
         )
         .deeds([cancel_task(), retry()])
-        .with(|budget| (budget.crashes, budget.fails) = (1, 1)),
+        .with(|budget| budget.fails = 1),
         new(
             "policy stop, retry",
             "2 failures, retry, 1 crash",
@@ -238,11 +247,11 @@ fn users() -> Vec<Scenario> {
         .with(|budget| (budget.crashes, budget.bad) = (1, 1)),
         new(
             "remove, publish",
-            "remove, publish, 1 crash, 1 false take-over",
+            "remove, publish, 1 crash",
             vec![task("a")],
         )
         .deeds([(job(), Deed::Remove), publish(task("b"))])
-        .with(|budget| (budget.crashes, budget.takes) = (1, 1)),
+        .with(|budget| budget.crashes = 1),
         new(
             "pause, resume",
             "pause, resume, 1 failure, 1 crash",
@@ -274,29 +283,25 @@ fn users() -> Vec<Scenario> {
     ]
 }
 
+fn pages() -> Task {
+    let mut pages = queues("a", "p,q,r");
+    pages.labels.insert(PAGE.into(), "1".into());
+    pages
+}
+
 /// Kinds of tasks.
 fn kinds() -> Vec<Scenario> {
     let new = Scenario::new;
     let hour = Duration::from_secs(3600);
     let mut late = task("a");
     late.not_before = Some(BEGIN.after(hour));
-    let mut pages = queues("a", "p,q,r");
-    pages.labels.insert(PAGE.into(), "1".into());
-    let mut invalid = new(
-        "invalid message",
-        "1 crash, 1 lost or late answer",
-        vec![task("a")],
-    )
-    .with(|budget| (budget.crashes, budget.lost) = (1, 1));
+    let mut invalid = new("invalid message", "1 lost or late answer", vec![task("a")])
+        .with(|budget| budget.lost = 1);
     invalid
         .tasks
         .insert(0, (job(), Err("no valid task".into())));
-    let mut two = new(
-        "two jobs",
-        "1 crash, 1 false take-over",
-        vec![queues("a", "k/s")],
-    )
-    .with(|budget| (budget.crashes, budget.takes) = (1, 1));
+    let mut two =
+        new("two jobs", "1 crash", vec![queues("a", "k/s")]).with(|budget| budget.crashes = 1);
     two.specs.push((named("k"), Ok(Spec::default())));
     let mut timeout = new(
         "needs_timeout",
@@ -307,8 +312,8 @@ fn kinds() -> Vec<Scenario> {
     .deeds([publish(task("b"))])
     .with(|budget| budget.crashes = 1);
     timeout.moments = vec![hour * 2];
-    let mut due = new("not_before", "time, 1 crash, 1 false take-over", vec![late])
-        .with(|budget| (budget.crashes, budget.takes) = (1, 1));
+    let mut due =
+        new("not_before", "time, 1 false take-over", vec![late]).with(|budget| budget.takes = 1);
     due.moments = vec![hour];
     vec![
         new(
@@ -317,24 +322,23 @@ fn kinds() -> Vec<Scenario> {
             vec![needs("b", "a"), task("a")],
         )
         .with(|budget| (budget.crashes, budget.fails) = (1, 2)),
-        new(
-            "exit 75",
-            "2 later, 1 crash, 1 false take-over",
-            vec![task("a")],
-        )
-        .with(|budget| (budget.crashes, budget.takes, budget.later) = (1, 1, 2)),
-        new(
-            "fan-out of 3 pages",
-            "1 crash, 1 false take-over",
-            vec![pages],
-        )
-        .with(|budget| (budget.crashes, budget.takes) = (1, 1)),
+        new("exit 75", "2 later, 1 false take-over", vec![task("a")])
+            .with(|budget| (budget.takes, budget.later) = (1, 2)),
+        new("fan-out of 3 pages", "1 crash", vec![pages()]).with(|budget| budget.crashes = 1),
         new(
             "circle",
             "2 crashes",
             vec![needs("a", "b"), needs("b", "a")],
         )
         .with(|budget| budget.crashes = 2),
+        new(
+            "needs, published late",
+            "needs published at any time, 1 failure",
+            vec![task("a")],
+        )
+        .deeds([publish(needs("b", "c"))])
+        .with(|budget| budget.fails = 1)
+        .waiting(),
         invalid,
         two,
         timeout,
@@ -358,6 +362,15 @@ fn long() -> Vec<Scenario> {
             family(),
         )
         .with(|budget| (budget.crashes, budget.takes, budget.lost, budget.fails) = (1, 1, 1, 1)),
+        new("long: fan-out", "1 crash, 1 false take-over", vec![pages()])
+            .with(|budget| (budget.crashes, budget.takes) = (1, 1)),
+        new(
+            "long: remove",
+            "remove, publish, 1 crash, 1 false take-over",
+            vec![task("a")],
+        )
+        .deeds([(job(), Deed::Remove), publish(task("b"))])
+        .with(|budget| (budget.crashes, budget.takes) = (1, 1)),
         new("long: losses", "5 crashes", vec![task("a")]).with(|budget| budget.crashes = 5),
         new(
             "long: cancel, step by step",
