@@ -145,7 +145,7 @@ impl Canon {
             self.plain(job);
             self.plain(&spec.as_ref().is_ok_and(|spec| spec.paused));
         }
-        for ((run, page), _) in &store.pages {
+        for (run, page) in store.pages.keys() {
             self.run(*run);
             self.plain(page);
         }

@@ -25,7 +25,7 @@ use crate::broker::{Publish, Refused, Schedule, Stored, Stream};
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A task, queued or scheduled.
-    Task(Message),
+    Task(Box<Message>),
     /// A record, and who queued its task: of that the record says nothing, and I5 wants to know.
     Record(Box<Record>, Option<Parent>),
 }
@@ -136,11 +136,11 @@ impl Store {
 
     /// Publishes a task as a user does; gives its sequence.
     pub fn publish(&mut self, job: &JobName, task: Result<Task, String>, now: Time) -> u64 {
-        let message = Content::Task(Message {
+        let message = Content::Task(Box::new(Message {
             task,
             attempt: 1,
             parent: None,
-        });
+        }));
         let publish = Publish::new(self.names.tasks(job), message);
         self.air.publish(publish, now).unwrap_or_default()
     }
@@ -230,11 +230,11 @@ impl Store {
                 })
             })
         };
-        let content = Content::Task(Message {
+        let content = Content::Task(Box::new(Message {
             task: Ok(task),
             attempt: new.attempt,
             parent,
-        });
+        }));
         let target = self.names.tasks(&new.job);
         match at {
             None => Publish::new(target, content),

@@ -5,7 +5,7 @@ use air_protocol::names::JobName;
 use air_protocol::time::Time;
 
 use super::Search;
-use super::world::{Around, Process, World};
+use super::world::{Around, Budget, Process, World};
 use crate::actor::Reply;
 use crate::actor::look::{After, Next};
 use crate::actor::runner::{Ending, Stage};
@@ -228,13 +228,7 @@ impl Search {
                 world.step_runner(index, around, now, Ending::Succeed);
             }
             Action::Ends(index, ending) => {
-                let budget = &mut world.budget;
-                match ending {
-                    Ending::Succeed => {}
-                    Ending::Fail => budget.fails -= 1,
-                    Ending::Later => budget.later -= 1,
-                    Ending::Bad => budget.bad -= 1,
-                }
+                spend_ending(&mut world.budget, ending);
                 world.step_runner(index, around, now, ending);
             }
             Action::Notices(index) => world.notice(index, around, now),
@@ -242,6 +236,20 @@ impl Search {
                 world.budget.crashes -= 1;
                 world.runners.remove(index);
             }
+            Action::User(_) | Action::UserGoesOn(..) | Action::UserDies(_) => {
+                self.act_of_user(world, around, now, action);
+            }
+            Action::Fires(seq) => drop(world.store.air.fire(seq, now)),
+            Action::Arrives(index) => {
+                let write = world.store.flight.remove(index);
+                world.store.apply(&write, now);
+            }
+            Action::Tick => world.tick += 1,
+        }
+    }
+
+    fn act_of_user(&self, world: &mut World, mut around: Around, now: Time, action: Action) {
+        match action {
             Action::User(deed) => {
                 world.todo &= !(1 << deed);
                 let (job, deed) = self.scenario.deeds[deed].clone();
@@ -258,12 +266,7 @@ impl Search {
                 world.budget.crashes -= 1;
                 world.users.remove(index);
             }
-            Action::Fires(seq) => drop(world.store.air.fire(seq, now)),
-            Action::Arrives(index) => {
-                let write = world.store.flight.remove(index);
-                world.store.apply(&write, now);
-            }
-            Action::Tick => world.tick += 1,
+            _ => {}
         }
     }
 
@@ -295,5 +298,14 @@ fn spend(world: &mut World, reply: Reply) {
         Reply::Heard => {}
         Reply::Lost | Reply::Late => world.budget.lost -= 1,
         Reply::Dies => world.budget.crashes -= 1,
+    }
+}
+
+fn spend_ending(budget: &mut Budget, ending: Ending) {
+    match ending {
+        Ending::Succeed => {}
+        Ending::Fail => budget.fails -= 1,
+        Ending::Later => budget.later -= 1,
+        Ending::Bad => budget.bad -= 1,
     }
 }

@@ -78,12 +78,15 @@ fn needs(id: &str, need: &str) -> Task {
 
 /// Few retries, so that the search ends.
 fn spec(change: impl Fn(&mut Spec)) -> (JobName, Result<Spec, String>) {
-    let mut spec = Spec::default();
-    spec.retry = Some(Retry {
+    let retry = Retry {
         max: Some(1),
         ..Retry::default()
-    });
-    spec.on_failure = OnFailure::Continue;
+    };
+    let mut spec = Spec {
+        retry: Some(retry),
+        on_failure: OnFailure::Continue,
+        ..Spec::default()
+    };
     change(&mut spec);
     (job(), Ok(spec))
 }
@@ -145,6 +148,7 @@ impl Scenario {
 pub fn all() -> Vec<Scenario> {
     let mut all = faults();
     all.extend(users());
+    all.extend(more_users());
     all.extend(kinds());
     all.extend(long());
     all
@@ -237,6 +241,13 @@ fn users() -> Vec<Scenario> {
         .spec(|spec| spec.on_failure = OnFailure::Stop)
         .deeds([retry()])
         .with(|budget| (budget.crashes, budget.bad) = (1, 1)),
+    ]
+}
+
+/// What else users do.
+fn more_users() -> Vec<Scenario> {
+    let new = Scenario::new;
+    vec![
         new(
             "policy stop, resume",
             "1 failure for good, resume, 1 crash",
@@ -271,7 +282,10 @@ fn users() -> Vec<Scenario> {
             "the key is overwritten, cancel task",
             vec![task("a")],
         )
-        .deeds([(job(), Deed::SpoilKey), cancel_task()]),
+        .deeds([
+            (job(), Deed::SpoilKey),
+            (job(), Deed::CancelTask(named_task("a"))),
+        ]),
         new(
             "duplicate id",
             "the task is published twice, 1 failure, 1 crash",
