@@ -38,7 +38,7 @@ fn a_commit_without_an_expectation() {
 #[test]
 fn a_message_deleted_before_its_commit() {
     let text = found(Bug::DeleteBeforeCommit, "family");
-    assert!(text.contains("I3 nothing-lost"), "{text}");
+    assert!(text.contains("I3") || text.contains("I5"), "{text}");
 }
 
 #[test]

@@ -75,6 +75,12 @@ mod known_faults {
     }
 
     #[test]
+    fn a_schedule_that_fires_during_a_removal_leaves_a_task_that_is_claimed_for_ever() {
+        let failure = run(&Plan::of(9194), None).unwrap_err();
+        assert!(failure.text.contains("stays"), "{}", failure.text);
+    }
+
+    #[test]
     fn a_lagging_replica_is_believed_about_last_records() {
         let text = found(Bug::LastsOfALaggingReplica);
         assert!(text.contains("stays"), "{text}");
