@@ -332,7 +332,7 @@ fn hand_over(state: &JobState) -> Option<String> {
 }
 
 /// The delay after this many failed starts before.
-pub(crate) fn hold(failed_starts: u32) -> Duration {
+pub fn hold(failed_starts: u32) -> Duration {
     HOLD_FIRST
         .saturating_mul(2_u32.saturating_pow(failed_starts.min(16)))
         .min(HOLD_MAX)

@@ -38,6 +38,8 @@ pub struct Backlog {
     cursor: u64,
     /// Records of the job up to this sequence are known.
     known_to: u64,
+    /// Records that the key had counted at the last look.
+    accounted: u64,
     /// Whether the end of the queue was seen.
     whole: bool,
     /// When the queue was begun to be read.
@@ -93,6 +95,7 @@ impl Backlog {
             leftovers: BTreeMap::new(),
             cursor: 0,
             known_to: 0,
+            accounted: 0,
             whole: false,
             born: None,
             expiry: None,
@@ -102,10 +105,12 @@ impl Backlog {
     }
 
     /// Another look begins: says from which record on the job's history is to be read. What is known
-    /// stays known for a minute, unless records that it would have to learn are purged.
+    /// stays known for a minute, unless records that it would have to learn are purged, or the key has counted
+    /// fewer than before: then the job was removed, and what is queued now belongs to a new one.
     pub fn begin(&mut self, accounted: u64, purged_to: u64, now: Time) -> u64 {
         let is_old = self.born.is_none_or(|born| now.since(born) >= ANEW_EVERY);
-        if self.is_empty() || self.known_to < purged_to || is_old {
+        let is_other = self.known_to < purged_to || accounted < self.accounted;
+        if self.is_empty() || is_other || is_old {
             *self = Self {
                 known_to: accounted,
                 born: Some(now),
@@ -114,6 +119,7 @@ impl Backlog {
                 ..Self::new(self.job.clone())
             };
         }
+        self.accounted = accounted;
         // Who was searched for in vain may have been published since.
         self.searched.retain(|_, (_, queued)| *queued);
         self.known_to.min(accounted)

@@ -256,7 +256,16 @@ fn nothing_live(
 ) -> Result<Step, Invalid> {
     let counters = &state.ledger.counters;
     let open = counters.retrying + counters.reset + counters.parked;
-    if !pick.blocked.is_empty() || open > 0 {
+    if !pick.blocked.is_empty() {
+        // Such a task is live too: a job that is over goes on with it, as far as people can see.
+        let open = then(state, &Event::Work, view.now)?;
+        return Ok(if open == *state {
+            rest(Rest::Blocked)
+        } else {
+            Step::Write(Box::new(open))
+        });
+    }
+    if open > 0 {
         return Ok(rest(Rest::Blocked));
     }
     let seen = match state.status {

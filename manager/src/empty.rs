@@ -8,11 +8,13 @@ use std::time::Duration;
 use air_nats::commit::{Commit, Committed, With};
 use air_nats::jobs::Key;
 use air_nats::queue::Queued;
+use air_nats::records::At;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, JobState};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
 use air_protocol::task::Task;
+use air_protocol::time::Time;
 
 use tokio::task::JoinSet;
 
@@ -124,31 +126,9 @@ async fn cancel(
 ) -> Result<(), Failed> {
     for tries in 0..TRIES_MAX {
         let last = shared.nats.last_record(job, task).await?;
-        if last
-            .as_ref()
-            .is_some_and(|(_, record)| record.status.is_final())
-        {
+        let Some(record) = cancelled(task, message.as_ref(), last, now()) else {
             return Ok(());
-        }
-        let mut record = Record::new(task.clone(), Status::Cancelled, 1, now());
-        if let Some(message) = &message {
-            record.parent.clone_from(&message.parent);
-            record.traceparent.clone_from(&message.traceparent);
-            record.spec = message.task.clone().ok().map(|spec| Task {
-                id: Some(task.clone()),
-                ..spec
-            });
-        }
-        record.error = Some("the job was cancelled".into());
-        if let Some((seq, last)) = last {
-            record.attempt = last.attempt + 1;
-            record.failures = last.failures;
-            record.losses = last.losses;
-            record.parent = record.parent.or(last.parent);
-            record.traceparent = record.traceparent.or(last.traceparent);
-            record.spec = record.spec.or(last.spec);
-            record = record.follows(Some(last.status), seq);
-        }
+        };
         let wire = shared.spec(job).unwrap_or_default().wire;
         let commit = Commit {
             job: job.clone(),
@@ -163,6 +143,38 @@ async fn cancel(
         }
     }
     Err(Failed::Endless)
+}
+
+/// The record that cancels a task of a cancelled job; none where it is over.
+pub fn cancelled(
+    task: &TaskId,
+    message: Option<&Queued>,
+    last: Option<At>,
+    now: Time,
+) -> Option<Record> {
+    let mut record = Record::new(task.clone(), Status::Cancelled, 1, now);
+    if let Some(message) = message {
+        record.parent.clone_from(&message.parent);
+        record.traceparent.clone_from(&message.traceparent);
+        record.spec = message.task.clone().ok().map(|spec| Task {
+            id: Some(task.clone()),
+            ..spec
+        });
+    }
+    record.error = Some("the job was cancelled".into());
+    let Some((seq, last)) = last else {
+        return Some(record);
+    };
+    if last.status.is_final() {
+        return None;
+    }
+    record.attempt = last.attempt + 1;
+    record.failures = last.failures;
+    record.losses = last.losses;
+    record.parent = record.parent.or(last.parent);
+    record.traceparent = record.traceparent.or(last.traceparent);
+    record.spec = record.spec.or(last.spec);
+    Some(record.follows(Some(last.status), seq))
 }
 
 async fn fold(shared: &Shared, job: &JobName, state: &JobState) -> Result<JobState, Failed> {

@@ -3,8 +3,8 @@
 //! Any number of equal replicas run side by side; none knows anything that NATS does not. Start at
 //! [`decide`] for what a manager does next for one job, a pure function; [`backlog`], [`agenda`],
 //! [`leases`] and [`circle`] are pure as well. `control` is the loop around them, `advance` one look
-//! at one job, and each longer act has a file of its own: `settle`, `recover`, `empty`,
-//! `expire`, `remove`.
+//! at one job, and each longer act has a file of its own: [`settle`], [`recover`], [`empty`],
+//! `expire`, `remove`; what the first three commit is made by pure functions.
 
 mod advance;
 pub mod agenda;
@@ -13,14 +13,16 @@ pub mod backlog;
 pub mod circle;
 mod control;
 pub mod decide;
-mod empty;
+pub mod empty;
 mod expire;
 mod feeds;
 pub mod leases;
-mod recover;
+pub mod recover;
 mod remove;
-mod settle;
+pub mod settle;
 mod shared;
+
+pub use advance::hold;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,12 +1,15 @@
 //! Recovering: takes over the lease of a holder that was judged dead, and settles its work.
 
+use air_nats::commit::With;
 use air_nats::jobs::{Key, Swap};
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::Outcome;
 use air_protocol::job::Event;
 use air_protocol::lease::{Lease, Phase, Running};
 use air_protocol::names::JobName;
-use air_protocol::record::Status;
+use air_protocol::record::{Record, Status};
+use air_protocol::spec::Spec;
+use air_protocol::time::Time;
 
 use crate::advance::{Failed, hold};
 use crate::backend::process;
@@ -64,7 +67,7 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
 }
 
 /// The phase that the dead holder was in.
-fn of(phase: &Phase) -> &Phase {
+pub fn of(phase: &Phase) -> &Phase {
     match phase {
         Phase::Recovering { from, .. } => from,
         phase => phase,
@@ -72,7 +75,7 @@ fn of(phase: &Phase) -> &Phase {
 }
 
 /// The revision of the claim: a phase that is only ever claimed stands at it, until it is taken over.
-fn fence(phase: &Phase, judged: u64) -> Option<u64> {
+pub fn fence(phase: &Phase, judged: u64) -> Option<u64> {
     match phase {
         Phase::Running(running) | Phase::Stopping { running, .. } => Some(running.fence),
         Phase::Starting { .. } | Phase::Settling { .. } => Some(judged),
@@ -123,19 +126,9 @@ async fn on_behalf(
     let Some(base) = Base::read(shared, job, target).await? else {
         return last_seq(shared, job, &target.task).await;
     };
-    let mut record = base.record(lease, claim);
-    let mut with = Vec::new();
-    record.lost = outcome == Outcome::Lost;
-    record.started = Some(running.started);
-    record.host = Some(running.host.clone());
-    record.error = Some(format!("runner lost: {why}"));
-    base.fate(shared, job, outcome, lease.runner, &mut record, &mut with);
-    if record.status == Status::Failed {
-        record.error = Some(format!(
-            "runner lost {} times, the last time because {why}",
-            record.losses
-        ));
-    }
+    let spec = shared.spec(job).unwrap_or_default();
+    let lost = (lease, running, claim);
+    let (record, with) = left_behind(&base, job, &spec, lost, outcome, why, now());
     let seq = store(shared, job, record, with).await?;
     if let Some(last) = shared.nats.record_at(seq).await?
         && last.lost
@@ -145,6 +138,32 @@ async fn on_behalf(
         shared.nats.delete_blobs_of(lease.runner).await?;
     }
     Ok(seq)
+}
+
+/// What is committed on behalf of a dead holder.
+pub fn left_behind(
+    base: &Base,
+    job: &JobName,
+    spec: &Spec,
+    (lease, running, claim): (&Lease, &Running, Claim),
+    outcome: Outcome,
+    why: &str,
+    now: Time,
+) -> (Record, Vec<With>) {
+    let mut record = base.record(lease, claim, now);
+    let mut with = Vec::new();
+    record.lost = outcome == Outcome::Lost;
+    record.started = Some(running.started);
+    record.host = Some(running.host.clone());
+    record.error = Some(format!("runner lost: {why}"));
+    base.fate(job, spec, outcome, &mut record, &mut with);
+    if record.status == Status::Failed {
+        record.error = Some(format!(
+            "runner lost {} times, the last time because {why}",
+            record.losses
+        ));
+    }
+    (record, with)
 }
 
 fn data(lease: &Lease, fence: Option<u64>, why: &str) -> Data {

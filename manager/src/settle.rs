@@ -1,28 +1,35 @@
 //! Settling: commits the fate of tasks that is decided without running them, under a lease of the manager.
+//!
+//! What is committed is made by pure functions: [`Base`] and [`settled`].
 
 use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
+use air_nats::records::At;
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::{Outcome, Tally, fate};
 use air_protocol::job::{Event, JobState};
 use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status, error_text};
+use air_protocol::spec::Spec;
 use air_protocol::task::Work;
-use uuid::Uuid;
+use air_protocol::time::Time;
 
 use crate::advance::Failed;
 use crate::decide::then;
 use crate::shared::{Shared, now};
 
+/// Why a task cannot be tried again of which no replica has the message.
+const GONE: &str = "the message of the task is gone, so that it cannot be tried again";
+
 /// What a record says of the claim under which it is committed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Claim {
+pub struct Claim {
     /// Revision of the claim.
-    pub(crate) fence: Option<u64>,
+    pub fence: Option<u64>,
     /// The last record that a release had named by then.
-    pub(crate) released: u64,
+    pub released: u64,
 }
 
 /// Commits the decisions in a settling lease, and gives the lease back.
@@ -98,7 +105,28 @@ pub(crate) async fn commit(
     let Some(base) = Base::read(shared, job, target).await? else {
         return last_seq(shared, job, &target.task).await;
     };
-    let mut record = base.record(lease, claim);
+    let spec = shared.spec(job).unwrap_or_default();
+    let now = now();
+    let (mut record, mut with) = settled(&base, job, &spec, lease, verdict, claim, now);
+    if let Verdict::Unstartable { .. } = verdict {
+        let nats = &shared.nats;
+        nats.retry_by_server_clock(&mut record, &mut with, now)
+            .await?;
+    }
+    store(shared, job, record, with).await
+}
+
+/// What is committed for a task whose fate is decided without running it.
+pub fn settled(
+    base: &Base,
+    job: &JobName,
+    spec: &Spec,
+    lease: &Lease,
+    verdict: &Verdict,
+    claim: Claim,
+    now: Time,
+) -> (Record, Vec<With>) {
+    let mut record = base.record(lease, claim, now);
     let mut with = Vec::new();
     match verdict {
         Verdict::Skip { reason } => {
@@ -112,32 +140,23 @@ pub(crate) async fn commit(
         }
         Verdict::Unstartable { reason } => {
             record.error = Some(reason.clone());
-            base.fate(
-                shared,
-                job,
-                Outcome::Failed,
-                lease.runner,
-                &mut record,
-                &mut with,
-            );
-            let nats = &shared.nats;
-            nats.retry_by_server_clock(&mut record, &mut with, now())
-                .await?;
+            base.fate(job, spec, Outcome::Failed, &mut record, &mut with);
         }
-        Verdict::Move { until } => {
-            record.status = Status::Retrying;
-            record.retry_at = Some(*until);
-            with.extend(
-                base.again(job, target.attempt)
-                    .map(|task| With::Schedule(task, *until)),
-            );
-        }
+        Verdict::Move { until } => match base.again(job, base.target.attempt) {
+            Some(task) => {
+                record.status = Status::Retrying;
+                record.retry_at = Some(*until);
+                with.push(With::Schedule(task, *until));
+            }
+            None => record.error = Some(GONE.into()),
+        },
     }
-    store(shared, job, record, with).await
+    (record, with)
 }
 
 /// What a record is built on: the message, and the record that the attempt expects to be the last.
-pub(crate) struct Base {
+#[derive(Debug, Clone)]
+pub struct Base {
     target: Target,
     message: Option<Queued>,
     before: Option<Record>,
@@ -150,19 +169,32 @@ impl Base {
         job: &JobName,
         target: &Target,
     ) -> Result<Option<Self>, Failed> {
-        let (message, last) = tokio::try_join!(
-            shared.nats.queued_at(job, target.seq),
-            shared.nats.last_record(job, &target.task)
+        let nats = &shared.nats;
+        let (mut message, last) = tokio::try_join!(
+            nats.queued_at(job, target.seq),
+            nats.last_record(job, &target.task)
         )?;
+        if message.is_none() {
+            // Gone, or not seen yet: by a replica that lags, or a leader that was deposed.
+            if nats.stream_end(&nats.names().stream()).await? < target.seq {
+                return Err(Failed::Lagging);
+            }
+            message = nats.queued_at(job, target.seq).await?;
+        }
+        Ok(Self::of(target, message, last))
+    }
+
+    /// From the message of an attempt and the last record of its task; none when the attempt is over.
+    pub fn of(target: &Target, message: Option<Queued>, last: Option<At>) -> Option<Self> {
         let (seq, before) = match last {
             Some((seq, record)) => (seq, Some(record)),
             None => (0, None),
         };
-        Ok((seq == target.expected).then(|| Self {
+        (seq == target.expected).then(|| Self {
             target: target.clone(),
             message,
             before,
-        }))
+        })
     }
 
     /// The task, with its id, from the message or from the record before.
@@ -192,9 +224,9 @@ impl Base {
     }
 
     /// A record of the attempt under a lease, with its status still open.
-    pub(crate) fn record(&self, lease: &Lease, claim: Claim) -> Record {
+    pub fn record(&self, lease: &Lease, claim: Claim, now: Time) -> Record {
         let target = &self.target;
-        let mut record = Record::new(target.task.clone(), Status::Failed, target.attempt, now());
+        let mut record = Record::new(target.task.clone(), Status::Failed, target.attempt, now);
         record.after = target.expected;
         if let Some(before) = &self.before {
             record.previous = Some(before.status);
@@ -237,12 +269,11 @@ impl Base {
     }
 
     /// Fills in what becomes of the task after `outcome`.
-    pub(crate) fn fate(
+    pub fn fate(
         &self,
-        shared: &Shared,
         job: &JobName,
+        spec: &Spec,
         outcome: Outcome,
-        run: Uuid,
         record: &mut Record,
         with: &mut Vec<With>,
     ) {
@@ -250,7 +281,6 @@ impl Base {
             failures: record.failures,
             losses: record.losses,
         };
-        let spec = shared.spec(job).unwrap_or_default();
         let outcome = match outcome {
             Outcome::Lost if self.is_fanout() => Outcome::Later(None),
             other => other,
@@ -259,7 +289,8 @@ impl Base {
             .task()
             .map(|task| spec.retry_of(&task))
             .unwrap_or_default();
-        let fate = fate(outcome, before, &retry, record.ended, run.as_bytes()[15]);
+        let jitter = record.run.map_or(0, |run| run.as_bytes()[15]);
+        let fate = fate(outcome, before, &retry, record.ended, jitter);
         record.failures = fate.tally.failures;
         record.losses = fate.tally.losses;
         record.status = fate.status;
@@ -271,9 +302,7 @@ impl Base {
             None => {
                 record.status = Status::Failed;
                 record.retry_at = None;
-                record.error = Some(
-                    "the message of the task is gone, so that it cannot be tried again".into(),
-                );
+                record.error = Some(GONE.into());
             }
         }
     }

@@ -53,17 +53,18 @@ struct Held {
 
 /// The times that follow from the length of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Times {
+pub struct Times {
     /// Time between renewals.
-    pub(crate) every: Duration,
+    pub every: Duration,
     /// Time after a renewal for which the lease is surely ours and the tree may still run.
-    pub(crate) usable: Duration,
+    pub usable: Duration,
     /// Time between SIGTERM and SIGKILL.
-    pub(crate) grace: Duration,
+    pub grace: Duration,
 }
 
 impl Times {
-    pub(crate) fn of_ttl(ttl: Duration) -> Self {
+    /// The times of a lease of this length.
+    pub fn of_ttl(ttl: Duration) -> Self {
         let margin = (ttl / 2).min(KILL_GRACE + SLACK).max(MARGIN_MIN);
         Self {
             every: ttl / 3,
@@ -166,19 +167,12 @@ impl Hold {
         if key.revision() < held.revision && *key != Key::Absent {
             return Mine::Unknown;
         }
-        let Key::State(state, revision) = key else {
+        let (Key::State(state, revision), Some(ours)) = (key, ours(key, self.runner, self.fence))
+        else {
             return Mine::No;
         };
-        let mine = state
-            .lease()
-            .filter(|lease| lease.runner == self.runner)
-            .map(|lease| &lease.phase);
-        match mine {
-            Some(Phase::Running(running)) if running.fence == self.fence => {}
-            Some(Phase::Stopping { running, .. }) if running.fence == self.fence => {
-                self.brake.pull(Why::Cancelled);
-            }
-            _ => return Mine::No,
+        if ours == Ours::Stopping {
+            self.brake.pull(Why::Cancelled);
         }
         held.state = (**state).clone();
         held.revision = *revision;
@@ -281,6 +275,26 @@ async fn read_claim(nats: &Nats, claim: &Claim) -> Result<Option<Box<JobState>>,
             }
             _ => return Ok(None),
         }
+    }
+}
+
+/// What a key says of a lease that is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ours {
+    /// The work goes on.
+    Running,
+    /// A user wants it stopped.
+    Stopping,
+}
+
+/// What a key says of the lease of `runner`; none where it does not hold it, or not any more.
+pub fn ours(key: &Key, runner: Uuid, fence: u64) -> Option<Ours> {
+    let lease = key.state()?.lease()?;
+    match &lease.phase {
+        _ if lease.runner != runner => None,
+        Phase::Running(running) if running.fence == fence => Some(Ours::Running),
+        Phase::Stopping { running, .. } if running.fence == fence => Some(Ours::Stopping),
+        _ => None,
     }
 }
 

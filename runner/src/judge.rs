@@ -16,21 +16,32 @@ pub(crate) const EXIT_LATER: i32 = 75;
 
 /// What became of an attempt.
 #[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) outcome: Outcome,
-    pub(crate) error: Option<String>,
-    pub(crate) exit: Option<i32>,
-    pub(crate) signal: Option<i32>,
-    pub(crate) output: Option<Value>,
-    pub(crate) tail: Option<String>,
-    pub(crate) started: Option<Time>,
-    pub(crate) cpu_ms: Option<u64>,
-    pub(crate) max_rss_kb: Option<u64>,
-    pub(crate) family: Family,
+pub struct Report {
+    /// What it means for the task.
+    pub outcome: Outcome,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Exit code.
+    pub exit: Option<i32>,
+    /// Signal that ended the program.
+    pub signal: Option<i32>,
+    /// The result.
+    pub output: Option<Value>,
+    /// The last output.
+    pub tail: Option<String>,
+    /// When the program started.
+    pub started: Option<Time>,
+    /// CPU time, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Largest resident set, in KiB.
+    pub max_rss_kb: Option<u64>,
+    /// Sub-tasks.
+    pub family: Family,
 }
 
 impl Report {
-    pub(crate) fn new(outcome: Outcome) -> Self {
+    /// Nothing but an outcome.
+    pub fn new(outcome: Outcome) -> Self {
         Self {
             outcome,
             error: None,
@@ -47,7 +58,7 @@ impl Report {
 
     /// The same attempt, come to another end after all: nothing of its results exists.
     #[must_use]
-    pub(crate) fn instead(self, outcome: Outcome, error: &str) -> Self {
+    pub fn instead(self, outcome: Outcome, error: &str) -> Self {
         Self {
             outcome,
             error: Some(error_text(error)),

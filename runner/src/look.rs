@@ -3,6 +3,7 @@
 use air_nats::Error;
 use air_nats::queue::Queued;
 use air_nats::records::At;
+use air_protocol::lease::Target;
 use air_protocol::spec::Spec;
 
 use crate::clock;
@@ -10,13 +11,14 @@ use crate::hold::{Hold, STALE_MAX};
 use crate::patience::{Patience, again};
 
 /// What there is to do.
-pub(crate) struct Found {
+#[derive(Debug)]
+pub struct Found {
     /// The message.
-    pub(crate) queued: Queued,
+    pub queued: Queued,
     /// The task's last record: the one that the claim expects.
-    pub(crate) last: Option<At>,
+    pub last: Option<At>,
     /// The job's spec.
-    pub(crate) spec: Spec,
+    pub spec: Spec,
 }
 
 /// Reads what there is to do; the sequence of the last record when there is nothing any more.
@@ -29,13 +31,17 @@ pub(crate) async fn look(hold: &Hold) -> Result<Result<Box<Found>, u64>, Error> 
     );
     let (queued, last, spec) = (queued?, last?, spec?);
     let seq = last.as_ref().map_or(0, |(seq, _)| *seq);
-    let queued = queued.filter(|queued| {
-        seq == target.expected && queued.id == target.task && queued.attempt == target.attempt
-    });
+    let queued = queued.filter(|queued| is_due(target, queued, seq));
     Ok(match queued {
         Some(queued) => Ok(Box::new(Found { queued, last, spec })),
         None => Err(seq),
     })
+}
+
+/// Whether the message is that of the attempt, and nobody has ended the attempt: `last` is the
+/// sequence of the task's last record.
+pub fn is_due(target: &Target, queued: &Queued, last: u64) -> bool {
+    last == target.expected && queued.id == target.task && queued.attempt == target.attempt
 }
 
 /// The task's last record; an answer older than the expected record is asked for again.

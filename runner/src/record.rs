@@ -3,8 +3,11 @@
 
 use air_nats::commit::{Commit, NewTask, With};
 use air_protocol::fate::{Fate, Tally, fate};
+use air_protocol::lease::Target;
+use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status};
 use air_protocol::time::Time;
+use uuid::Uuid;
 
 use crate::hold::Hold;
 use crate::judge::Report;
@@ -18,43 +21,81 @@ pub(crate) struct Attempt<'a> {
     pub(crate) backend: &'a str,
 }
 
+/// Whose attempt it is, and under which claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimed<'a> {
+    /// The job.
+    pub job: &'a JobName,
+    /// The runner.
+    pub runner: Uuid,
+    /// Revision of the claim.
+    pub fence: u64,
+    /// The last record that a release had named by then.
+    pub released: u64,
+    /// Host of the runner.
+    pub host: &'a str,
+    /// The attempt.
+    pub target: &'a Target,
+    /// When the manager claimed.
+    pub claimed: Time,
+    /// Name of the backend that started the runner.
+    pub backend: &'a str,
+}
+
 impl Attempt<'_> {
     /// What is committed for `report`.
     pub(crate) fn commit_of(&self, report: &Report, now: Time) -> Commit {
-        let fate = self.fate(report, now);
+        let hold = self.hold;
+        let claimed = Claimed {
+            job: &hold.job,
+            runner: hold.runner,
+            fence: hold.fence,
+            released: hold.last_record(),
+            host: &hold.host,
+            target: &hold.target,
+            claimed: hold.claimed,
+            backend: self.backend,
+        };
+        claimed.commit_of(self.found, report, now)
+    }
+}
+
+impl Claimed<'_> {
+    /// What is committed for `report` on what was found.
+    pub fn commit_of(&self, found: &Found, report: &Report, now: Time) -> Commit {
+        let fate = self.fate(found, report, now);
         let mut with: Vec<_> = (report.family.tasks.iter().cloned())
             .map(With::Task)
             .collect();
-        if let Some(next) = self.next_attempt(&fate, now) {
+        if let Some(next) = self.next_attempt(found, &fate, now) {
             with.push(next);
         }
         Commit {
-            job: self.hold.job.clone(),
-            record: self.record(report, &fate, now),
+            job: self.job.clone(),
+            record: self.record(found, report, &fate, now),
             with,
-            wire: self.found.spec.wire,
+            wire: found.spec.wire,
         }
     }
 
-    fn fate(&self, report: &Report, now: Time) -> Fate {
-        let tally = match &self.found.last {
+    fn fate(&self, found: &Found, report: &Report, now: Time) -> Fate {
+        let tally = match &found.last {
             Some((_, last)) if last.status != Status::Reset => Tally {
                 failures: last.failures,
                 losses: last.losses,
             },
             _ => Tally::default(),
         };
-        let retry = match &self.found.queued.task {
-            Ok(task) => self.found.spec.retry_of(task),
-            Err(_) => self.found.spec.retry.clone().unwrap_or_default(),
+        let retry = match &found.queued.task {
+            Ok(task) => found.spec.retry_of(task),
+            Err(_) => found.spec.retry.clone().unwrap_or_default(),
         };
-        let jitter = self.hold.runner.as_bytes()[15];
+        let jitter = self.runner.as_bytes()[15];
         fate(report.outcome, tally, &retry, now, jitter)
     }
 
-    fn record(&self, report: &Report, fate: &Fate, now: Time) -> Record {
-        let (hold, found) = (self.hold, self.found);
-        let target = &hold.target;
+    fn record(&self, found: &Found, report: &Report, fate: &Fate, now: Time) -> Record {
+        let target = self.target;
         let spec = found.queued.task.as_ref().ok().cloned().map(|mut task| {
             task.id = Some(target.task.clone());
             task
@@ -63,23 +104,23 @@ impl Attempt<'_> {
             failures: fate.tally.failures,
             losses: fate.tally.losses,
             seq: Some(target.seq),
-            run: Some(hold.runner),
-            fence: Some(hold.fence),
-            released: Some(hold.last_record()),
+            run: Some(self.runner),
+            fence: Some(self.fence),
+            released: Some(self.released),
             exit: report.exit,
             signal: report.signal,
             error: report.error.clone(),
             output: report.output.clone(),
             tail: report.tail.clone(),
             queued: Some(found.queued.queued),
-            claimed: Some(hold.claimed),
+            claimed: Some(self.claimed),
             started: report.started,
             retry_at: fate.retry_at,
             cpu_ms: report.cpu_ms,
             max_rss_kb: report.max_rss_kb,
             subtasks: report.family.count,
             jobs: report.family.jobs.clone(),
-            host: Some(hold.host.clone()),
+            host: Some(self.host.to_owned()),
             backend: Some(self.backend.to_owned()),
             parent: found.queued.parent.clone(),
             traceparent: found.queued.traceparent.clone(),
@@ -92,14 +133,14 @@ impl Attempt<'_> {
         )
     }
 
-    fn next_attempt(&self, fate: &Fate, now: Time) -> Option<With> {
+    fn next_attempt(&self, found: &Found, fate: &Fate, now: Time) -> Option<With> {
         let at = fate.retry_at?;
-        let queued = &self.found.queued;
+        let queued = &found.queued;
         let next = NewTask {
-            job: self.hold.job.clone(),
-            id: self.hold.target.task.clone(),
+            job: self.job.clone(),
+            id: self.target.task.clone(),
             task: queued.task.as_ref().ok()?.clone(),
-            attempt: self.hold.target.attempt + 1,
+            attempt: self.target.attempt + 1,
             parent: queued.parent.clone(),
             traceparent: queued.traceparent.clone(),
         };

@@ -204,7 +204,7 @@ pub(crate) async fn forget_blobs(hold: &Hold) {
 }
 
 /// Whether `last` is the record that we tried to commit, whatever its numbers became on the way.
-fn is_same(last: &Record, ours: &Record) -> bool {
+pub fn is_same(last: &Record, ours: &Record) -> bool {
     let key = |record: &Record| (record.run, record.attempt, record.ended, record.lost);
     key(last) == key(ours)
 }

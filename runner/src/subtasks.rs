@@ -30,20 +30,20 @@ const LINES_AT_ONCE: u64 = 256;
 
 /// The sub-tasks of an attempt.
 #[derive(Debug, Default)]
-pub(crate) struct Family {
+pub struct Family {
     /// Those that go with the record.
-    pub(crate) tasks: Vec<NewTask>,
+    pub tasks: Vec<NewTask>,
     /// All of them, with those that wait in a fan-out.
-    pub(crate) count: u64,
+    pub count: u64,
     /// Other jobs that get some.
-    pub(crate) jobs: Vec<JobName>,
+    pub jobs: Vec<JobName>,
     /// Where the rest begins in the file; none when all fit.
-    pub(crate) rest: Option<Place>,
+    pub rest: Option<Place>,
 }
 
 /// A place in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     offset: u64,
     /// Number of the line before it.
     line: u64,

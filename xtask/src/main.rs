@@ -9,6 +9,7 @@ mod ci;
 mod command;
 mod demo;
 mod error;
+mod model;
 mod test;
 mod tools;
 mod workspace;
@@ -49,6 +50,10 @@ enum Verb {
         /// Which benchmark
         which: bench::Which,
     },
+    /// Search every state of small scenarios for broken invariants, by the product's own decisions
+    Model(model::Search),
+    /// Run random histories from seeds in virtual time, and make the first that fails smaller
+    Sim(model::Simulation),
     /// Audit a source tree with the whole system on this machine, and show how
     Demo(demo::Options),
 }
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
         Verb::Test { args } => test::run(&args),
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),
+        Verb::Model(options) => model::search(&options),
+        Verb::Sim(options) => model::simulate(&options),
         Verb::Demo(options) => demo::run(&options),
     };
     match done {

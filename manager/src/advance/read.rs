@@ -31,6 +31,10 @@ impl Look<'_> {
             Some(state) => (state.ledger.clone(), state.last_record),
             None => Default::default(),
         };
+        if self.key == Key::Absent {
+            // Whatever was remembered is of a job that was removed.
+            *self.backlog = Backlog::new(self.job.clone());
+        }
         let mut from = self
             .backlog
             .begin(ledger.accounted, ledger.purged_to, now());

@@ -203,6 +203,10 @@ fn an_invalid_message_and_a_task_before_its_time_are_decided() {
 fn what_others_folded_is_learned_or_forgotten() {
     let mut backlog = backlog(vec![message(1, "a", 1, &[])], &[]);
     backlog.learn(4, &record("x", Status::Succeeded, 1), NOW);
+    let mut removed = backlog.clone();
+    assert_eq!(removed.begin(9, 0, NOW), 4);
+    assert_eq!(removed.begin(0, 0, NOW), 0, "the job was removed");
+    assert!(removed.is_empty());
     assert_eq!(
         backlog.begin(9, 0, NOW),
         4,

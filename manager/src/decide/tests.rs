@@ -305,6 +305,20 @@ fn what_others_drive_or_hold_is_left_to_them() {
 }
 
 #[test]
+fn a_blocked_task_opens_a_job_that_is_over() {
+    let mut seen = Seen::of(state(&[Event::Drained { at: 4 }]));
+    let blocked = vec![("t".parse().unwrap(), vec!["u".parse().unwrap()])];
+    seen.pick = Some(Pick {
+        blocked,
+        scanned_to: 5,
+        ..Pick::default()
+    });
+    assert_eq!(seen.writes(), "waiting");
+    seen.key = Seen::waiting().key;
+    assert_eq!(seen.step(), Step::Rest(Rest::Blocked));
+}
+
+#[test]
 fn a_completed_job_waits_for_news_and_is_forgotten_at_last() {
     let mut completed = state(&[Event::Drained { at: 9 }]);
     let mut seen = Seen::of(completed.clone());

@@ -13,7 +13,7 @@ use crate::task::Work;
 type Children<'a> = BTreeMap<(&'a JobName, &'a TaskId), u64>;
 
 /// I5 whole-families. Each sub-task has a parent with a `succeeded` record of the run that queued it;
-/// and each such record has as many sub-tasks as it says, unless a pending fan-out holds the rest.
+/// and each such record has as many sub-tasks as it says, unless a pending fan-out holds the rest, or a user cancelled that.
 ///
 /// It decides nothing about parents in jobs that were not read, or whose records retention purged.
 /// Missing sub-tasks are told only where every job read says `parents_known`, and the record queued
@@ -57,12 +57,20 @@ fn is_fanout(stored: &StoredRecord) -> bool {
     spec.is_some_and(|task| matches!(task.work, Work::Fanout(_)))
 }
 
-/// The runs whose sub-tasks are not all queued yet.
+/// The runs whose sub-tasks are not all queued yet, or never will be, since a user cancelled the rest.
 fn pending_fanouts(history: &History) -> BTreeSet<Uuid> {
     let jobs = history.jobs.values();
-    let messages = jobs.flat_map(|job| job.queue.iter().chain(&job.schedules));
-    let fanouts = messages.filter_map(|message| message.fanout.as_ref());
-    fanouts.map(|fanout| fanout.run).collect()
+    let messages = jobs
+        .clone()
+        .flat_map(|job| job.queue.iter().chain(&job.schedules));
+    let queued = messages.filter_map(|message| message.fanout.as_ref());
+    let records = jobs.flat_map(|job| &job.records);
+    let cancelled = records.filter(|stored| stored.record.status == Status::Cancelled);
+    let cancelled = cancelled.filter_map(|stored| match &stored.record.spec.as_ref()?.work {
+        Work::Fanout(fanout) => Some(fanout),
+        Work::Run(_) | Work::Exec(_) => None,
+    });
+    queued.chain(cancelled).map(|fanout| fanout.run).collect()
 }
 
 /// Sub-tasks that nobody may have queued.

@@ -89,7 +89,7 @@ pub(crate) fn beginning_fault(record: &Record, purged_to: u64) -> Option<String>
 /// purged; and once the job is quiet the fold reaches the last record, and the status fits: nothing
 /// open or live in a completed job, nothing live in a cancelled one, a failure in a failed one.
 ///
-/// While the job is not quiet it judges only the records up to `accounted`, and none after a purge,
+/// It judges no job that is being removed: its records go before its key. While the job is not quiet it judges only the records up to `accounted`, and none after a purge,
 /// since the purge and the state are two writes. Sub-jobs are not compared once the list is full.
 pub fn true_counters(history: &History) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -97,6 +97,9 @@ pub fn true_counters(history: &History) -> Vec<Violation> {
         let Some(state) = &job.state else {
             continue;
         };
+        if state.status == JobStatus::Removing {
+            continue;
+        }
         if job.quiet || state.ledger.purged.is_none() {
             violations.extend(counter_faults(name, job, &state.ledger));
         }

@@ -1,0 +1,191 @@
+//! Empties the queue of a cancelled job: `manager/src/empty.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use air_manager::decide::then;
+use air_manager::empty::cancelled;
+use air_nats::commit::{Commit, With};
+use air_nats::queue::Queued;
+use air_protocol::job::{Event, JobState};
+use air_protocol::names::{JobName, TaskId};
+
+use super::{Committing, Env, Flow, Swapping};
+use crate::store::Write;
+
+/// The work, as far as it is.
+#[derive(Debug, Clone)]
+pub struct Empty {
+    /// The job.
+    pub job: JobName,
+    /// The state that was acted on.
+    pub state: JobState,
+    /// Its revision.
+    pub revision: u64,
+    /// What was published up to here goes.
+    pub up_to: u64,
+    /// Tasks still to be cancelled.
+    pub tasks: VecDeque<(TaskId, Option<Queued>)>,
+    /// The next request.
+    pub stage: Stage,
+}
+
+/// The next request.
+#[derive(Debug, Clone)]
+pub enum Stage {
+    /// Reads the stream's end.
+    End,
+    /// Reads the key again.
+    Key,
+    /// Lists what is open.
+    List,
+    /// Reads the last record of the first task.
+    Read,
+    /// Cancels it.
+    Commit(Committing),
+    /// Purges schedules.
+    Schedules,
+    /// Purges the queue.
+    Queue,
+    /// Folds.
+    Fold,
+    /// Writes `cancelled`.
+    Release(Swapping),
+}
+
+impl Empty {
+    /// Begins with the key as it was read.
+    pub fn new(job: JobName, state: JobState, revision: u64) -> Self {
+        Self {
+            job,
+            state,
+            revision,
+            up_to: 0,
+            tasks: VecDeque::new(),
+            stage: Stage::End,
+        }
+    }
+
+    /// Whether the next request is a write.
+    pub fn writes(&self) -> bool {
+        match self.stage {
+            Stage::Commit(_) | Stage::Schedules | Stage::Queue | Stage::Release(_) => true,
+            Stage::End | Stage::Key | Stage::List | Stage::Read | Stage::Fold => false,
+        }
+    }
+
+    /// One request.
+    pub fn step(&mut self, env: &mut Env<'_>) -> Flow {
+        match &mut self.stage {
+            Stage::End => {
+                self.up_to = env.store.leader().last_seq();
+                self.stage = Stage::Key;
+            }
+            Stage::Key => {
+                // What was published up to the end was published before, or while, it was cancelled.
+                if env.store.key(&self.job).revision() != self.revision {
+                    return Flow::Ends;
+                }
+                self.stage = Stage::List;
+            }
+            Stage::List => {
+                self.tasks = self.open(env);
+                self.next_task();
+            }
+            Stage::Read => self.read(env),
+            Stage::Commit(committing) => match committing.step(env) {
+                None => {}
+                Some(Some(_)) => {
+                    self.tasks.pop_front();
+                    self.next_task();
+                }
+                Some(None) => self.stage = Stage::Read,
+            },
+            Stage::Schedules => return self.purge(env, true),
+            Stage::Queue => return self.purge(env, false),
+            Stage::Fold => {
+                let mut ledger = self.state.ledger.clone();
+                for (seq, record) in
+                    env.store
+                        .records_after(&env.view(), &self.job, ledger.accounted)
+                {
+                    ledger.fold(seq, &record);
+                }
+                let folded = then(&self.state, &Event::Fold(ledger), env.now);
+                let emptied = Event::Emptied { at: self.up_to };
+                let Ok(next) = folded.and_then(|state| then(&state, &emptied, env.now)) else {
+                    return Flow::Ends;
+                };
+                self.stage = Stage::Release(Swapping::new(next, self.revision));
+            }
+            Stage::Release(swapping) => {
+                return match swapping.step(env, &self.job) {
+                    None => Flow::Goes,
+                    Some(_) => Flow::Ends,
+                };
+            }
+        }
+        Flow::Goes
+    }
+
+    fn next_task(&mut self) {
+        self.stage = if self.tasks.is_empty() {
+            Stage::Schedules
+        } else {
+            Stage::Read
+        };
+    }
+
+    fn purge(&mut self, env: &mut Env<'_>, schedules: bool) -> Flow {
+        let names = env.store.names();
+        let filter = if schedules {
+            names.job_schedules(&self.job)
+        } else {
+            names.tasks(&self.job)
+        };
+        if env.write(&Write::Purge(filter, self.up_to)).is_none() {
+            return Flow::Ends;
+        }
+        self.stage = if schedules { Stage::Queue } else { Stage::Fold };
+        Flow::Goes
+    }
+
+    fn read(&mut self, env: &Env<'_>) {
+        let Some((task, message)) = self.tasks.front() else {
+            return self.next_task();
+        };
+        let last = env.store.last_record(&self.job, task);
+        let Some(record) = cancelled(task, message.as_ref(), last, env.now) else {
+            self.tasks.pop_front();
+            return self.next_task();
+        };
+        self.stage = Stage::Commit(Committing::new(Commit {
+            job: self.job.clone(),
+            record,
+            with: vec![With::Unschedule],
+            wire: env.store.spec(&self.job).unwrap_or_default().wire,
+        }));
+    }
+
+    /// Every task that has a message or schedule up to the end, or an open last record.
+    fn open(&self, env: &Env<'_>) -> VecDeque<(TaskId, Option<Queued>)> {
+        let view = env.view();
+        let mut tasks = BTreeMap::new();
+        let queued = env.store.queued(&view, &self.job, 1);
+        for message in queued
+            .into_iter()
+            .chain(env.store.scheduled(&view, &self.job))
+        {
+            if message.seq <= self.up_to {
+                tasks.insert(message.id.clone(), Some(message));
+            }
+        }
+        let mut open = BTreeMap::new();
+        for (_, record) in env.store.records_after(&view, &self.job, 0) {
+            open.insert(record.task.clone(), !record.status.is_final());
+        }
+        for (task, _) in open.into_iter().filter(|(_, open)| *open) {
+            tasks.entry(task).or_insert(None);
+        }
+        tasks.into_iter().collect()
+    }
+}

@@ -1,0 +1,413 @@
+//! The model's broker against a real server: the same requests, the same answers, the same contents.
+//!
+//! The search and the simulation of `air-model` stand on that broker; here is what holds it to the truth.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use air_model::broker::Publish;
+use air_model::store::{Answer, Content, Message, Store, Value, Write};
+use air_nats::Nats;
+use air_nats::commit::{Commit, Committed, NewTask, With};
+use air_nats::jobs::{Key, Swap};
+use air_protocol::job::JobState;
+use air_protocol::names::JobName;
+use air_protocol::record::{Record, Status};
+use air_protocol::spec::Wire;
+use air_protocol::task::{Task, Work};
+use air_protocol::time::Time;
+use air_tests::{Server, wait_for};
+
+/// One request.
+#[derive(Debug, Clone)]
+enum Request {
+    /// A user publishes a task, perhaps with an id under which repetitions are dropped.
+    Publish(&'static str, Option<&'static str>),
+    /// A record of a task, expecting this one to be the last, with what goes with it.
+    Commit(&'static str, u64, Vec<Beside>),
+    /// The key, expecting a revision.
+    Key(u64),
+    /// Every trace of the key up to a revision.
+    Erase(u64),
+    /// One message.
+    Delete(u64),
+    /// The queue up to a sequence.
+    PurgeQueue(u64),
+    /// The records up to a sequence.
+    PurgeRecords(u64),
+    /// The schedules up to a sequence.
+    PurgeSchedules(u64),
+    /// Waits until a schedule has fired.
+    Fire,
+}
+
+/// What goes with a record.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    /// A task at once.
+    Task(&'static str),
+    /// A task, in a second or in an hour.
+    Soon(&'static str),
+    /// In an hour.
+    Later(&'static str),
+    /// The own schedule goes.
+    Unschedule,
+}
+
+use Beside::{Later, Soon, Unschedule};
+use Request::{Delete, Erase, Fire, PurgeQueue, PurgeRecords, PurgeSchedules};
+
+/// What a request came to, and what the broker holds then.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    answer: Option<u64>,
+    queue: Vec<(u64, String, u32)>,
+    schedules: Vec<(u64, String)>,
+    records: Vec<u64>,
+    last: Option<u64>,
+    lasts: (Vec<u64>, Option<u64>),
+    at: Vec<u64>,
+    end: u64,
+    key: u64,
+}
+
+fn job() -> JobName {
+    "j".parse().unwrap()
+}
+
+fn now() -> Time {
+    SystemTime::now().into()
+}
+
+fn task(id: &str) -> Task {
+    let mut task = Task::new(Work::Run("true".into()));
+    task.id = Some(id.parse().unwrap());
+    task
+}
+
+fn commit(id: &str, after: u64, beside: &[Beside]) -> Commit {
+    let new = |id: &str| NewTask {
+        job: job(),
+        id: id.parse().unwrap(),
+        task: task(id),
+        attempt: 2,
+        parent: None,
+        traceparent: None,
+    };
+    let with = |one: &Beside| match one {
+        Beside::Task(id) => With::Task(new(id)),
+        Soon(id) => With::Schedule(new(id), now().after(Duration::from_secs(1))),
+        Later(id) => With::Schedule(new(id), now().after(Duration::from_secs(3600))),
+        Unschedule => With::Unschedule,
+    };
+    let record = Record::new(id.parse().unwrap(), Status::Retrying, 1, now());
+    Commit {
+        job: job(),
+        record: record.follows(None, after),
+        with: beside.iter().map(with).collect(),
+        wire: Wire::Json,
+    }
+}
+
+async fn on_server(nats: &Nats, request: &Request) -> Option<u64> {
+    let names = nats.names();
+    let purge = async |subject: String, up_to| {
+        nats.purge(&names.stream(), &subject, Some(up_to))
+            .await
+            .unwrap();
+        Some(0)
+    };
+    match request {
+        Request::Publish(id, once) => {
+            let text = serde_json::to_vec(&task(id)).unwrap();
+            Some(nats.publish_task(&job(), None, text, *once).await.unwrap())
+        }
+        Request::Commit(id, after, beside) => {
+            match nats.commit(&commit(id, *after, beside)).await.unwrap() {
+                Committed::At(seq) => Some(seq),
+                Committed::Over => None,
+                Committed::Refused(text) => panic!("{text}"),
+            }
+        }
+        Request::Key(expected) => {
+            match nats
+                .write_job(&job(), &JobState::new(now()), *expected)
+                .await
+                .unwrap()
+            {
+                Swap::Won(revision) => Some(revision),
+                Swap::Lost => None,
+            }
+        }
+        Erase(revision) => {
+            nats.erase_job(&job(), *revision).await.unwrap();
+            Some(0)
+        }
+        Delete(seq) => {
+            nats.delete(*seq).await.unwrap();
+            Some(*seq)
+        }
+        PurgeQueue(up_to) => purge(names.tasks(&job()), *up_to).await,
+        PurgeRecords(up_to) => purge(names.job_results(&job()), *up_to).await,
+        PurgeSchedules(up_to) => purge(names.job_schedules(&job()), *up_to).await,
+        Fire => {
+            let before = nats.queued(&job(), 0, 100).await.unwrap().0.len();
+            let fired = wait_for("fired schedule", async || {
+                let (queued, _) = nats.queued(&job(), 0, 100).await.unwrap();
+                if queued.len() > before {
+                    Ok(queued.last().unwrap().seq)
+                } else {
+                    Err(queued.len())
+                }
+            });
+            Some(fired.await)
+        }
+    }
+}
+
+fn on_model(store: &mut Store, request: &Request) -> Option<u64> {
+    let names = store.names().clone();
+    let write = match request {
+        Request::Publish(id, once) => {
+            let content = Content::Task(Box::new(Message {
+                task: Ok(task(id)),
+                attempt: 1,
+                parent: None,
+            }));
+            let mut message = Publish::new(names.tasks(&job()), content);
+            message.id = once.map(str::to_owned);
+            return store.air.publish(message, now()).ok();
+        }
+        Fire => {
+            let (seq, _) = store.air.schedules().min_by_key(|(_, at)| *at).unwrap();
+            return store.air.fire(seq, now());
+        }
+        Request::Commit(id, after, beside) => {
+            Write::Commit(Arc::new(commit(id, *after, beside)), true)
+        }
+        Request::Key(expected) => {
+            let value = Value::State(Box::new(JobState::new(now())));
+            Write::Key(job(), Arc::new(value), Some(*expected))
+        }
+        Erase(revision) => Write::Erase(job(), *revision),
+        Delete(seq) => Write::Delete(*seq),
+        PurgeQueue(up_to) => Write::Purge(names.tasks(&job()), *up_to),
+        PurgeRecords(up_to) => Write::Purge(names.job_results(&job()), *up_to),
+        PurgeSchedules(up_to) => Write::Purge(names.job_schedules(&job()), *up_to),
+    };
+    match store.apply(&write, now()) {
+        Answer::At(seq) => Some(seq),
+        Answer::Superseded => None,
+    }
+}
+
+/// The tasks whose last records are looked at.
+fn wanted() -> Vec<(JobName, air_protocol::names::TaskId)> {
+    ["a", "b"].map(|id| (job(), id.parse().unwrap())).into()
+}
+
+async fn server_holds(nats: &Nats, answer: Option<u64>) -> Seen {
+    let lasts = nats.last_records(&job(), &wanted()).await.unwrap();
+    let mut last_seqs: Vec<_> = lasts.records.values().map(|(seq, _)| *seq).collect();
+    last_seqs.sort_unstable();
+    let (queue, _) = nats.queued(&job(), 0, 100).await.unwrap();
+    let end = nats.stream_end(&nats.names().stream()).await.unwrap();
+    let mut at = Vec::new();
+    for seq in 1..=end {
+        at.extend(
+            nats.queued_at(&job(), seq)
+                .await
+                .unwrap()
+                .filter(|one| one.task.is_ok())
+                .map(|_| seq),
+        );
+    }
+    Seen {
+        answer,
+        queue: queue
+            .iter()
+            .map(|one| (one.seq, one.id.to_string(), one.attempt))
+            .collect(),
+        schedules: (nats.scheduled(&job()).await.unwrap().iter())
+            .map(|one| (one.seq, one.id.to_string()))
+            .collect(),
+        records: (nats.records_after(&job(), 0, 100).await.unwrap().0.iter())
+            .map(|(seq, _)| *seq)
+            .collect(),
+        last: nats
+            .last_record(&job(), &"a".parse().unwrap())
+            .await
+            .unwrap()
+            .map(|(seq, _)| seq),
+        lasts: (last_seqs, lasts.up_to),
+        at,
+        end,
+        key: nats.job(&job()).await.unwrap().revision(),
+    }
+}
+
+fn model_holds(store: &Store, answer: Option<u64>) -> Seen {
+    let lasts = store.last_records(&store.air, &job(), &wanted());
+    let mut last_seqs: Vec<_> = lasts.records.values().map(|(seq, _)| *seq).collect();
+    last_seqs.sort_unstable();
+    let queue = store.queued(&store.air, &job(), 0);
+    let scheduled = store.scheduled(&store.air, &job());
+    Seen {
+        answer,
+        queue: queue
+            .iter()
+            .map(|one| (one.seq, one.id.to_string(), one.attempt))
+            .collect(),
+        schedules: scheduled
+            .iter()
+            .map(|one| (one.seq, one.id.to_string()))
+            .collect(),
+        records: (store.records_after(&store.air, &job(), 0).iter())
+            .map(|(seq, _)| *seq)
+            .collect(),
+        last: store
+            .last_record(&job(), &"a".parse().unwrap())
+            .map(|(seq, _)| seq),
+        lasts: (last_seqs, lasts.up_to),
+        at: (1..=store.air.last_seq())
+            .filter(|seq| store.queued_at(*seq).is_some())
+            .collect(),
+        end: store.air.last_seq(),
+        key: store.key(&job()).revision(),
+    }
+}
+
+/// Runs the requests on both, and compares after each.
+async fn both_agree(requests: &[Request]) {
+    let server = Server::start();
+    let nats = server.connect_init().await;
+    let mut store = Store::default();
+    for (number, request) in requests.iter().enumerate() {
+        let answer = on_server(&nats, request).await;
+        let real = server_holds(&nats, answer).await;
+        let answer = on_model(&mut store, request);
+        assert_eq!(
+            model_holds(&store, answer),
+            real,
+            "request {number}: {request:?}"
+        );
+    }
+    assert_eq!(
+        store.key(&job()) == Key::Absent,
+        nats.job(&job()).await.unwrap() == Key::Absent
+    );
+}
+
+fn publish(id: &'static str) -> Request {
+    Request::Publish(id, None)
+}
+
+fn record(id: &'static str, after: u64, beside: &[Beside]) -> Request {
+    Request::Commit(id, after, beside.to_vec())
+}
+
+#[tokio::test]
+async fn an_expectation_decides() {
+    both_agree(&[
+        publish("a"),
+        record("a", 7, &[]),
+        record("a", 0, &[]),
+        record("a", 0, &[]),
+        record("b", 2, &[]),
+        record("a", 2, &[]),
+        record("a", 2, &[]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_whole_or_not_at_all() {
+    both_agree(&[
+        publish("a"),
+        record("a", 0, &[Beside::Task("x"), Beside::Task("y")]),
+        record("a", 0, &[Beside::Task("z"), Later("a")]),
+        record("a", 2, &[Later("a"), Beside::Task("z")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_is_compared_and_swapped() {
+    use Request::Key;
+    both_agree(&[
+        Key(3),
+        Key(0),
+        Key(0),
+        Key(1),
+        Key(1),
+        Erase(1),
+        Erase(2),
+        Key(2),
+        Key(0),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_no_last_message() {
+    both_agree(&[
+        publish("a"),
+        record("a", 0, &[]),
+        record("a", 2, &[]),
+        Delete(3),
+        Delete(3),
+        record("a", 3, &[]),
+        Delete(1),
+        publish("b"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_purge_ends_at_its_sequence() {
+    both_agree(&[
+        publish("a"),
+        publish("b"),
+        record("a", 0, &[Later("a")]),
+        publish("c"),
+        PurgeQueue(2),
+        PurgeSchedules(3),
+        PurgeSchedules(9),
+        record("a", 3, &[]),
+        PurgeRecords(4),
+        record("a", 0, &[]),
+        PurgeRecords(99),
+        record("a", 0, &[]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_schedule_fires_once_and_a_new_one_replaces_it() {
+    both_agree(&[
+        record("a", 0, &[Later("a")]),
+        record("a", 1, &[Soon("a")]),
+        Fire,
+        record("b", 0, &[Later("b")]),
+        record("b", 6, &[Unschedule]),
+        record("b", 6, &[Unschedule]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_is_stored_once() {
+    both_agree(&[
+        Request::Publish("a", Some("once")),
+        Request::Publish("a", Some("once")),
+        Request::Publish("b", Some("twice")),
+        publish("a"),
+    ])
+    .await;
+}
