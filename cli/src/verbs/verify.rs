@@ -1,7 +1,7 @@
 //! `airx verify`: proves or refutes from the history alone that the invariants hold, for one job or for all.
 //!
-//! It changes nothing, and holds no history: [`read`] takes it page by page to the checker in
-//! [`air_protocol::verify`], [`again`] looks again at what seems wrong, [`report`] shows it.
+//! It changes nothing, and holds no history: `read` takes it page by page to the checker in
+//! [`air_protocol::verify`], `again` looks again at what seems wrong, `report` shows it.
 
 mod again;
 mod read;
