@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use air_nats::commit::{Commit, Committed, With};
-use air_nats::jobs::Key;
+use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
 use air_nats::records::At;
 use air_protocol::event::{Data, Kind};
-use air_protocol::job::{Event, JobState};
+use air_protocol::job::{Event, JobState, PurgeTo};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
 use air_protocol::task::Task;
@@ -30,34 +30,58 @@ const TRIES_MAX: u32 = 20;
 
 /// Empties the queue of a job in status `cancelling`, and moves it to `cancelled`.
 pub(crate) async fn empty(shared: &Arc<Shared>, job: &JobName, key: &Key) -> Result<(), Failed> {
-    let Key::State(state, revision) = key else {
+    let Some((state, revision, to)) = bound(shared, job, key).await? else {
         return Ok(());
     };
     let nats = &shared.nats;
     let names = nats.names();
-    let up_to = nats.stream_end(&names.stream()).await?;
-    // What was published up to here was published before, or while, the job was being cancelled.
-    if nats.job(job).await?.revision() != *revision {
-        return Ok(());
-    }
+    let up_to = to.stream;
     cancel_all(shared, job, open_tasks(shared, job, up_to).await?).await?;
     nats.purge(&names.stream(), &names.job_schedules(job), Some(up_to))
         .await?;
     nats.purge(&names.stream(), &names.tasks(job), Some(up_to))
         .await?;
     air_nats::crash::point("emptied");
-    let folded = fold(shared, job, state).await?;
+    let folded = fold(shared, job, &state).await?;
     release(
         shared,
         job,
         &folded,
-        *revision,
+        revision,
         &Event::Emptied { at: up_to },
     )
     .await?;
     tracing::info!(%job, "cancelled");
     shared.tell(Kind::Cancelled, job, Data::default()).await;
     Ok(())
+}
+
+/// Fixes in the key up to where a job that is cancelled or removed may be purged, once: the compare-and-swap
+/// proves that it still was when the ends were read, which no read can, since a deposed leader may answer it.
+/// Gives state, revision and bound; none when somebody else went on.
+pub(crate) async fn bound(
+    shared: &Shared,
+    job: &JobName,
+    key: &Key,
+) -> Result<Option<(JobState, u64, PurgeTo)>, Failed> {
+    let Key::State(state, revision) = key else {
+        return Ok(None);
+    };
+    if let Some(to) = state.purge_to {
+        return Ok(Some((state.as_ref().clone(), *revision, to)));
+    }
+    let nats = &shared.nats;
+    let names = nats.names();
+    let to = PurgeTo {
+        stream: nats.stream_end(&names.stream()).await?,
+        logs: nats.stream_end(&names.logs_stream()).await?,
+        spec: nats.spec(job).await?.1,
+    };
+    let next = then(state, &Event::Bound(to), now())?;
+    Ok(match nats.write_job(job, &next, *revision).await? {
+        Swap::Won(revision) => Some((next, revision, to)),
+        Swap::Lost => None,
+    })
 }
 
 /// Every task that has a message or schedule up to `up_to`, or an open last record.

@@ -10,12 +10,13 @@ use air_protocol::time::Time;
 
 use crate::advance::Failed;
 use crate::decide::Rest;
+use crate::empty::bound;
 use crate::shared::{Shared, now};
 
 /// Deletes all of a job in status `removing`, once no runner of it can still commit. Each step can be
 /// repeated, and none touches what came after the key was last seen as `removing`: a new job of the same name.
 pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<Rest, Failed> {
-    let Key::State(state, revision) = key else {
+    let Key::State(state, _) = key else {
         return Ok(Rest::Done);
     };
     if let Some(until) = zombie_until(shared, job, state).await? {
@@ -23,25 +24,24 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     }
     let nats = &shared.nats;
     let names = nats.names();
-    let spec = nats.spec_entry(job).await?;
-    let end = nats.stream_end(&names.stream()).await?;
-    let logs_end = nats.stream_end(&names.logs_stream()).await?;
-    if nats.job(job).await?.revision() != *revision {
+    let Some((_, revision, to)) = bound(shared, job, key).await? else {
         return Ok(Rest::Done);
-    }
+    };
     let stream = names.stream();
-    delete_blobs(shared, job, end).await?;
-    nats.purge(&stream, &names.job_schedules(job), Some(end))
+    delete_blobs(shared, job, to.stream).await?;
+    nats.purge(&stream, &names.job_schedules(job), Some(to.stream))
         .await?;
-    nats.purge(&stream, &names.tasks(job), Some(end)).await?;
-    nats.purge(&names.logs_stream(), &names.job_logs(job), Some(logs_end))
+    nats.purge(&stream, &names.tasks(job), Some(to.stream))
         .await?;
-    if let Some(spec) = spec.filter(|spec| spec.value.is_some()) {
-        nats.delete_spec(job, spec.revision).await?;
+    nats.purge(&names.logs_stream(), &names.job_logs(job), Some(to.logs))
+        .await?;
+    let spec = nats.spec_entry(job).await?;
+    if spec.is_some_and(|spec| spec.value.is_some() && spec.revision == to.spec) {
+        nats.delete_spec(job, to.spec).await?;
     }
-    nats.purge(&stream, &names.job_results(job), Some(end))
+    nats.purge(&stream, &names.job_results(job), Some(to.stream))
         .await?;
-    nats.erase_job(job, *revision).await?;
+    nats.erase_job(job, revision).await?;
     tracing::info!(%job, "removed");
     Ok(Rest::Done)
 }

@@ -286,6 +286,7 @@ impl Canon {
             failed_starts,
             start_error,
             zombie_until,
+            purge_to,
             updated: _,
         } = state;
         self.plain(status.as_str());
@@ -301,6 +302,7 @@ impl Canon {
         self.seq(*last_record);
         self.plain(&(hold_until.is_some(), failed_starts, start_error.is_some()));
         self.plain(&zombie_until.is_some());
+        self.maybe(purge_to.as_ref(), |to, canon| canon.seq(to.stream));
     }
 
     /// A ledger.

@@ -323,9 +323,10 @@ impl Store {
             .and_then(record_at)
     }
 
-    /// The message at a sequence, from the leader.
-    pub fn queued_at(&self, seq: u64) -> Option<Queued> {
-        self.leader().at(seq).and_then(queued)
+    /// The message at a sequence of a queue, from the leader.
+    pub fn queued_at(&self, job: &JobName, seq: u64) -> Option<Queued> {
+        let is_ours = |one: &&Stored<Content>| *one.subject == *self.names.tasks(job);
+        self.leader().at(seq).filter(is_ours).and_then(queued)
     }
 
     /// How many messages match, from the leader.

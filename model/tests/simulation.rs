@@ -65,6 +65,11 @@ fn a_message_deleted_before_its_commit_is_found() {
 }
 
 #[test]
+fn a_removal_told_of_late_by_a_deposed_leader_takes_nothing_of_a_new_job() {
+    run(&Plan::of(8018), None).unwrap();
+}
+
+#[test]
 fn a_schedule_that_fires_during_a_removal_leaves_no_task_that_is_claimed_for_ever() {
     run(&Plan::of(9194), None).unwrap();
 }

@@ -138,6 +138,16 @@ impl Nats {
         Ok(lasts)
     }
 
+    /// The sequence of the last record of a job, from the leader; 0 for none.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn records_end(&self, job: &JobName) -> Result<u64, Error> {
+        let subject = self.names.job_results(job);
+        let last = self.get_last_leader(&self.names.stream(), &subject).await?;
+        Ok(last.map_or(0, |stored| stored.seq))
+    }
+
     /// The last record of a task, from the leader.
     ///
     /// # Errors

@@ -16,8 +16,10 @@
 //! it writes the result by compare-and-swap at the revision that it read.
 
 mod event;
+mod status;
 
 pub use event::{Change, Event, Invalid};
+pub use status::{JobStatus, PurgeTo};
 
 use std::time::Duration;
 
@@ -56,6 +58,9 @@ pub struct JobState {
     /// Until this moment a runner or manager whose lease was taken may still try to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zombie_until: Option<Time>,
+    /// What may be purged while the job is being cancelled or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge_to: Option<PurgeTo>,
     /// When the state was last written.
     pub updated: Time,
 }
@@ -66,56 +71,6 @@ pub struct JobState {
 )]
 fn is_zero(number: &u32) -> bool {
     *number == 0
-}
-
-/// The status of a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(tag = "status", rename_all = "lowercase")]
-#[allow(clippy::large_enum_variant, reason = "read and written whole")]
-pub enum JobStatus {
-    /// Nobody works on the job; it has, or may have, tasks.
-    Waiting,
-    /// Somebody holds the lease.
-    Working {
-        /// The lease.
-        lease: Lease,
-    },
-    /// No task is left.
-    Completed {
-        /// The queue was seen empty up to this stream sequence.
-        drained: u64,
-    },
-    /// A task failed for good, and the job's policy is to stop.
-    Failed {
-        /// The task.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<TaskId>,
-    },
-    /// A user cancelled the job; managers empty its queue.
-    Cancelling,
-    /// Cancelled, and nothing of it is queued.
-    Cancelled {
-        /// The queue was seen empty up to this stream sequence.
-        drained: u64,
-    },
-    /// A user removed the job; managers delete all of it, the key last.
-    Removing,
-}
-
-impl JobStatus {
-    /// The word that stands in JSON.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Working { .. } => "working",
-            Self::Completed { .. } => "completed",
-            Self::Failed { .. } => "failed",
-            Self::Cancelling => "cancelling",
-            Self::Cancelled { .. } => "cancelled",
-            Self::Removing => "removing",
-        }
-    }
 }
 
 impl JobState {
@@ -130,6 +85,7 @@ impl JobState {
             failed_starts: 0,
             start_error: None,
             zombie_until: None,
+            purge_to: None,
             updated: at,
         }
     }
@@ -208,6 +164,7 @@ impl JobState {
             Event::Drained { at } => next.on_drained(*at),
             Event::Fail { task } => next.on_fail(task.clone()),
             Event::Stop(then) => next.on_stop(*then, at),
+            Event::Bound(to) => next.on_bound(*to),
             Event::Emptied { at } => next.on_emptied(*at),
             Event::Retry => next.on_retry(),
             Event::Resume => next.on_resume(),
@@ -227,6 +184,7 @@ impl JobState {
 impl JobState {
     fn to(&mut self, status: JobStatus) -> Option<bool> {
         self.status = status;
+        self.purge_to = None;
         Some(true)
     }
 
@@ -441,6 +399,16 @@ impl JobState {
             | JobStatus::Cancelled { .. } => self.to(after(then)),
             JobStatus::Cancelling if then == Ending::Remove => self.to(JobStatus::Removing),
             JobStatus::Cancelling | JobStatus::Removing => Some(false),
+        }
+    }
+
+    /// The first bound stays: what came after it may belong to a new job of the same name.
+    fn on_bound(&mut self, to: PurgeTo) -> Option<bool> {
+        match self.status {
+            JobStatus::Cancelling | JobStatus::Removing => {
+                Some(self.purge_to.is_none() && self.purge_to.replace(to).is_none())
+            }
+            _ => None,
         }
     }
 

@@ -276,7 +276,7 @@ fn model_holds(store: &Store, answer: Option<u64>) -> Seen {
             .map(|(seq, _)| seq),
         lasts: (last_seqs, lasts.up_to),
         at: (1..=store.air.last_seq())
-            .filter(|seq| store.queued_at(*seq).is_some())
+            .filter(|seq| store.queued_at(&job(), *seq).is_some())
             .collect(),
         end: store.air.last_seq(),
         key: store.key(&job()).revision(),

@@ -71,19 +71,21 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Replies stay older than what the key names: the key is ahead of the stream (an older stream was
-    /// restored), and is rebuilt; or they only lag, and the job is looked at again.
+    /// Replies stay older than what the key names: its records are gone (an older stream was restored, or
+    /// somebody purged them), and it is rebuilt from those that are left; or the replies only lag, and the job is
+    /// looked at again.
     async fn check_ahead(&mut self) -> Result<(), Failed> {
         let Key::State(state, revision) = &self.key else {
             return Err(Failed::Lagging);
         };
         let nats = &self.shared.nats;
+        let named = state.last_record.max(state.ledger.accounted);
         let end = nats.stream_end(&nats.names().stream()).await?;
-        if end >= state.last_record.max(state.ledger.accounted) {
+        if end >= named && nats.records_end(self.job).await? >= state.last_record {
             return Err(Failed::Lagging);
         }
-        tracing::error!(job = %self.job, end, "the key is ahead of the stream; rebuilding it");
-        let reason = "it is ahead of the stream".to_owned();
+        tracing::error!(job = %self.job, named, end, "the key names records that are gone; rebuilding it");
+        let reason = "it names records that are gone".to_owned();
         self.key = Key::Garbage(*revision, reason);
         *self.backlog = Backlog::new(self.job.clone());
         self.forget();

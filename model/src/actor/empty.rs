@@ -6,7 +6,7 @@ use air_manager::decide::then;
 use air_manager::empty::cancelled;
 use air_nats::commit::{Commit, With};
 use air_nats::queue::Queued;
-use air_protocol::job::{Event, JobState};
+use air_protocol::job::{Event, JobState, PurgeTo};
 use air_protocol::names::{JobName, TaskId};
 
 use super::{Committing, Env, Flow, Swapping};
@@ -34,8 +34,8 @@ pub struct Empty {
 pub enum Stage {
     /// Reads the stream's end.
     End,
-    /// Reads the key again.
-    Key,
+    /// Fixes how far is purged.
+    Bound(Swapping),
     /// Lists what is open.
     List,
     /// Reads the last record of the first task.
@@ -68,25 +68,31 @@ impl Empty {
     /// Whether the next request is a write.
     pub fn writes(&self) -> bool {
         match self.stage {
-            Stage::Commit(_) | Stage::Schedules | Stage::Queue | Stage::Release(_) => true,
-            Stage::End | Stage::Key | Stage::List | Stage::Read | Stage::Fold => false,
+            Stage::Bound(_)
+            | Stage::Commit(_)
+            | Stage::Schedules
+            | Stage::Queue
+            | Stage::Release(_) => true,
+            Stage::End | Stage::List | Stage::Read | Stage::Fold => false,
         }
     }
 
     /// One request.
     pub fn step(&mut self, env: &mut Env<'_>) -> Flow {
         match &mut self.stage {
-            Stage::End => {
-                self.up_to = env.store.leader().last_seq();
-                self.stage = Stage::Key;
-            }
-            Stage::Key => {
-                // What was published up to the end was published before, or while, it was cancelled.
-                if env.store.key(&self.job).revision() != self.revision {
-                    return Flow::Ends;
+            Stage::End => match bound(env, &self.state, self.revision) {
+                Some(swapping) => self.stage = Stage::Bound(swapping),
+                None => self.list(),
+            },
+            Stage::Bound(swapping) => match swapping.step(env, &self.job) {
+                None => {}
+                Some(None) => return Flow::Ends,
+                Some(Some(revision)) => {
+                    self.state = swapping.state().clone();
+                    self.revision = revision;
+                    self.list();
                 }
-                self.stage = Stage::List;
-            }
+            },
             Stage::List => {
                 self.tasks = self.open(env);
                 self.next_task();
@@ -125,6 +131,11 @@ impl Empty {
             }
         }
         Flow::Goes
+    }
+
+    fn list(&mut self) {
+        self.up_to = self.state.purge_to.map_or(0, |to| to.stream);
+        self.stage = Stage::List;
     }
 
     fn next_task(&mut self) {
@@ -188,4 +199,18 @@ impl Empty {
         }
         tasks.into_iter().collect()
     }
+}
+
+/// The write that fixes how far a job is purged; none where its key says so already.
+pub(super) fn bound(env: &Env<'_>, state: &JobState, revision: u64) -> Option<Swapping> {
+    let to = PurgeTo {
+        stream: env.store.leader().last_seq(),
+        logs: 0,
+        spec: 0,
+    };
+    let next = then(state, &Event::Bound(to), env.now).ok()?;
+    state
+        .purge_to
+        .is_none()
+        .then(|| Swapping::new(next, revision))
 }

@@ -1,6 +1,6 @@
 //! One look of a manager at one job: `manager/src/advance.rs`. `decide` says what comes next.
 
-use air_manager::backlog::{Backlog, Context, Pick, Ready};
+use air_manager::backlog::{Backlog, Pick, Ready};
 use air_manager::circle::Waits;
 use air_manager::decide::{Folded, Me, Pending, Rest, Step, View, decide, then};
 use air_nats::jobs::Key;
@@ -8,7 +8,6 @@ use air_nats::queue::Queued;
 use air_protocol::job::{Event, JobState};
 use air_protocol::lease::Phase;
 use air_protocol::names::JobName;
-use air_protocol::record::Status;
 use air_protocol::spec::Spec;
 use air_protocol::time::Time;
 use std::time::Duration;
@@ -18,9 +17,10 @@ use super::remove::Remove;
 use super::runner::Runner;
 use super::settle::{Deed, End, Settle, Stage as Settling};
 use super::{Env, Flow, Swapping};
-use crate::broker::Stream;
 use crate::bug::Bug;
-use crate::store::{Content, Write};
+use crate::store::Write;
+
+mod read;
 
 /// A look, as far as it is.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ pub enum Next {
     /// Empties.
     Empty(Box<Empty>),
     /// Removes.
-    Remove(Remove),
+    Remove(Box<Remove>),
     /// Deletes the key of a job that is long over.
     Forget,
     /// Nothing.
@@ -191,12 +191,6 @@ impl Look {
         }
     }
 
-    /// Whether a replica has seen all that this look has seen; from another one it reads again.
-    fn has_seen(&self, view: &Stream<Content>, at_least: u64) -> bool {
-        let named = self.key.state().map_or(0, |state| state.last_record);
-        view.last_seq() >= at_least.max(named).max(self.backlog.known_to())
-    }
-
     /// A longer act goes on, or is over.
     fn sub(&mut self, env: &mut Env<'_>, waits: &mut Waits, flow: Flow, next: Next) -> Flow {
         if flow == Flow::Goes {
@@ -224,58 +218,6 @@ impl Look {
         self.pending = None;
     }
 
-    fn read_records(&mut self, env: &mut Env<'_>, waits: &mut Waits) -> Flow {
-        let (mut ledger, named) = match self.key.state() {
-            Some(state) => (state.ledger.clone(), state.last_record),
-            None => Default::default(),
-        };
-        if self.key == Key::Absent {
-            *self.backlog = Backlog::new(self.job.clone());
-        }
-        let (accounted, purged_to) = (ledger.accounted, ledger.purged_to);
-        let from = self.backlog.begin(accounted, purged_to, env.now);
-        let records = env.store.records_after(&env.view(), &self.job, from);
-        let seen = records.last().map_or(from, |(seq, _)| *seq);
-        let mut folded = Folded::default();
-        for (seq, record) in &records {
-            if record.status == Status::Failed {
-                folded.failed = Some(record.task.clone());
-            }
-            ledger.fold(*seq, record);
-            self.backlog.learn(*seq, record, env.now);
-        }
-        if seen < named && ledger.accounted < named {
-            // The reply is older than what the key names: the look fails, and the job is looked at again.
-            return Flow::Ends;
-        }
-        folded.ledger = ledger;
-        self.folded = Some(folded);
-        self.decide(env, waits)
-    }
-
-    /// Reads on until something can be done, then picks.
-    fn read_on(&mut self, env: &mut Env<'_>, waits: &mut Waits) -> Flow {
-        let spec = self.spec(env);
-        let context = Context {
-            now: env.now,
-            spec: &spec,
-            waits,
-        };
-        if self.backlog.wants_more(context) {
-            self.next = Next::Queue;
-            return Flow::Goes;
-        }
-        waits.replace(&self.job, self.backlog.waiting());
-        waits.want(&self.job, self.backlog.wanted());
-        let context = Context {
-            now: env.now,
-            spec: &spec,
-            waits,
-        };
-        self.pick = Some(self.backlog.pick(context));
-        self.decide(env, waits)
-    }
-
     fn spec(&self, env: &Env<'_>) -> Spec {
         env.store.spec(&self.job).unwrap_or_default()
     }
@@ -293,24 +235,6 @@ impl Look {
             (true, false) => return Flow::Ends,
         };
         Flow::Goes
-    }
-
-    fn count(&mut self, env: &mut Env<'_>, waits: &mut Waits, schedules: u64) -> Flow {
-        let queue = env.store.names().tasks(&self.job);
-        let last = env.store.leader().last_of(&queue);
-        let last_queued = last.map_or(0, |last| last.seq);
-        if last_queued >= self.backlog.next_seq() && !self.scanned_anew {
-            *self.backlog = Backlog::new(self.job.clone());
-            self.scanned_anew = true;
-            self.forget();
-            return self.decide(env, waits);
-        }
-        self.pending = Some(Pending {
-            schedules,
-            last_queued,
-            last_seq: env.store.leader().last_seq(),
-        });
-        self.decide(env, waits)
     }
 
     /// Messages that are left over.
@@ -454,7 +378,7 @@ impl Look {
                 .state()
                 .and_then(|state| Remove::new(self.job.clone(), state, revision, env))
             {
-                Some(remove) => Next::Remove(remove),
+                Some(remove) => Next::Remove(Box::new(remove)),
                 None => {
                     self.rest = self
                         .key

@@ -3,7 +3,8 @@
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 
-use super::{Env, Flow};
+use super::empty::bound;
+use super::{Env, Flow, Swapping};
 use crate::store::Write;
 
 /// The work, as far as it is.
@@ -11,7 +12,9 @@ use crate::store::Write;
 pub struct Remove {
     /// The job.
     pub job: JobName,
-    /// The revision that was acted on.
+    /// The state that was acted on.
+    pub state: JobState,
+    /// Its revision.
     pub revision: u64,
     /// What was published up to here goes.
     pub up_to: u64,
@@ -20,12 +23,12 @@ pub struct Remove {
 }
 
 /// The next request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub enum Stage {
     /// Reads the stream's end.
     End,
-    /// Reads the key again.
-    Key,
+    /// Fixes how far is purged.
+    Bound(Swapping),
     /// Purges schedules.
     Schedules,
     /// Purges the queue.
@@ -44,6 +47,7 @@ impl Remove {
         let held = state.zombie_until.is_some_and(|until| until > env.now);
         (!held).then_some(Self {
             job,
+            state: state.clone(),
             revision,
             up_to: 0,
             stage: Stage::End,
@@ -52,23 +56,30 @@ impl Remove {
 
     /// Whether the next request is a write.
     pub fn writes(&self) -> bool {
-        !matches!(self.stage, Stage::End | Stage::Key)
+        !matches!(self.stage, Stage::End)
     }
 
     /// One request.
     pub fn step(&mut self, env: &mut Env<'_>) -> Flow {
         let names = env.store.names();
-        let (write, next) = match self.stage {
+        let (write, next) = match &mut self.stage {
             Stage::End => {
-                self.up_to = env.store.leader().last_seq();
-                self.stage = Stage::Key;
+                match bound(env, &self.state, self.revision) {
+                    Some(swapping) => self.stage = Stage::Bound(swapping),
+                    None => self.begin(),
+                }
                 return Flow::Goes;
             }
-            Stage::Key => {
-                if env.store.key(&self.job).revision() != self.revision {
-                    return Flow::Ends;
+            Stage::Bound(swapping) => {
+                match swapping.step(env, &self.job) {
+                    None => {}
+                    Some(None) => return Flow::Ends,
+                    Some(Some(revision)) => {
+                        self.state = swapping.state().clone();
+                        self.revision = revision;
+                        self.begin();
+                    }
                 }
-                self.stage = Stage::Schedules;
                 return Flow::Goes;
             }
             Stage::Spec => {
@@ -89,5 +100,10 @@ impl Remove {
         }
         self.stage = next;
         Flow::Goes
+    }
+
+    fn begin(&mut self) {
+        self.up_to = self.state.purge_to.map_or(0, |to| to.stream);
+        self.stage = Stage::Schedules;
     }
 }

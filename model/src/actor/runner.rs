@@ -200,7 +200,7 @@ impl Runner {
             // Older than what the claim has seen: asked for again.
             return self.at(Stage::Look);
         }
-        let queued = env.store.queued_at(self.target.seq);
+        let queued = env.store.queued_at(&self.job, self.target.seq);
         match queued.filter(|queued| is_due(&self.target, queued, seq)) {
             Some(queued) => {
                 let spec = env.store.spec(&self.job).unwrap_or_default();
@@ -338,7 +338,7 @@ impl Runner {
     fn committed(&self, env: &mut Env<'_>, succeeded: bool) {
         let task = env
             .store
-            .queued_at(self.target.seq)
+            .queued_at(&self.job, self.target.seq)
             .and_then(|queued| queued.task.ok());
         if let Some(Work::Fanout(fanout)) = task.map(|task| task.work)
             && succeeded

@@ -118,7 +118,7 @@ impl Settle {
             return;
         };
         let target = deed.target();
-        let message = env.store.queued_at(target.seq);
+        let message = env.store.queued_at(&self.job, target.seq);
         if message.is_none() && env.store.leader().last_seq() < target.seq {
             // Not seen yet, and not gone: read again.
             return;

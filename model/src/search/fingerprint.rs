@@ -3,7 +3,7 @@
 use crate::actor::empty::{self, Empty};
 use crate::actor::look::{After, Look, Next};
 use crate::actor::recover::{self, Recover};
-use crate::actor::remove::Remove;
+use crate::actor::remove::{self, Remove};
 use crate::actor::runner::{self, Runner};
 use crate::actor::settle::{self, Deed, End, Settle};
 use crate::actor::user::{self, User};
@@ -158,9 +158,10 @@ impl Canon {
         self.plain(&std::mem::discriminant(&empty.stage));
         match &empty.stage {
             empty::Stage::Commit(committing) => self.committing(committing),
-            empty::Stage::Release(swapping) => self.swapping(swapping),
+            empty::Stage::Bound(swapping) | empty::Stage::Release(swapping) => {
+                self.swapping(swapping);
+            }
             empty::Stage::End
-            | empty::Stage::Key
             | empty::Stage::List
             | empty::Stage::Read
             | empty::Stage::Schedules
@@ -171,9 +172,13 @@ impl Canon {
 
     fn remove(&mut self, remove: &Remove) {
         self.plain(&remove.job);
+        self.state(&remove.state);
         self.revision(remove.revision);
         self.seq(remove.up_to);
-        self.plain(&remove.stage);
+        self.plain(&std::mem::discriminant(&remove.stage));
+        if let remove::Stage::Bound(swapping) = &remove.stage {
+            self.swapping(swapping);
+        }
     }
 
     fn runner(&mut self, runner: &Runner) {

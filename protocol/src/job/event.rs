@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::JobState;
+use super::{JobState, PurgeTo};
 use crate::lease::{Ending, Lease};
 use crate::ledger::Ledger;
 use crate::names::TaskId;
@@ -81,6 +81,8 @@ pub enum Event {
     },
     /// A user cancels or removes the job.
     Stop(Ending),
+    /// The ends of streams were read: nobody purges more than up to there.
+    Bound(PurgeTo),
     /// The queue of a cancelled job was emptied.
     Emptied {
         /// Up to this stream sequence.
@@ -109,6 +111,7 @@ impl Event {
             Self::Fail { .. } => "fail",
             Self::Stop(Ending::Cancel) => "cancel",
             Self::Stop(Ending::Remove) => "remove",
+            Self::Bound(_) => "bound",
             Self::Emptied { .. } => "emptied",
             Self::Retry => "retry",
             Self::Resume => "resume",

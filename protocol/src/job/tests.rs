@@ -6,8 +6,9 @@ mod samples;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::{Change, Event, JobState};
+use super::{Change, Event, JobState, PurgeTo};
 use crate::codec::{self, decode_state};
+use crate::lease::Ending;
 use crate::spec::Wire;
 use samples::{NOW, events, states};
 
@@ -118,4 +119,25 @@ fn a_lost_start_counts_only_if_it_says_so() {
         error.ends_with("before it started: counts: true"),
         "{error}"
     );
+}
+
+#[test]
+fn the_bound_of_a_purge_is_set_once_and_goes_with_the_status() {
+    let to = |stream| PurgeTo {
+        stream,
+        logs: 1,
+        spec: 0,
+    };
+    let apply = |state: &JobState, event: &Event| match state.apply(event, NOW).unwrap() {
+        Change::To(next) => *next,
+        Change::NoOp => state.clone(),
+    };
+    let cancelling = apply(&JobState::new(NOW), &Event::Stop(Ending::Cancel));
+    let bound = apply(&cancelling, &Event::Bound(to(5)));
+    assert_eq!(bound.purge_to, Some(to(5)));
+    assert_eq!(apply(&bound, &Event::Bound(to(9))), bound);
+    let removing = apply(&bound, &Event::Stop(Ending::Remove));
+    assert_eq!(removing.purge_to, None, "a removal reads the ends anew");
+    let cancelled = apply(&bound, &Event::Emptied { at: 5 });
+    assert_eq!(cancelled.purge_to, None);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::job::{Event, JobState, JobStatus};
+use crate::job::{Event, JobState, JobStatus, PurgeTo};
 use crate::lease::{Decision, Ending, Lease, Phase, Running, Target, Verdict};
 use crate::ledger::Ledger;
 use crate::record::Status;
@@ -174,6 +174,11 @@ pub(super) fn events() -> Vec<(String, Event)> {
         Event::Fail { task: None },
         Event::Stop(Ending::Cancel),
         Event::Stop(Ending::Remove),
+        Event::Bound(PurgeTo {
+            stream: 60,
+            logs: 7,
+            spec: 3,
+        }),
         Event::Emptied { at: 60 },
         Event::Retry,
         Event::Resume,
