@@ -23,7 +23,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("licences and sources", licences)?;
     println!("== tests");
-    test::run(&["--no-fail-fast".to_owned()])
+    test::run(false, &["--no-fail-fast".to_owned()])
 }
 
 /// Advisories are not part of it: they change without the code, and would fail a change that is not at fault.

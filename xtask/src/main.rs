@@ -8,7 +8,9 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod docker;
 mod error;
+mod images;
 mod model;
 mod test;
 mod tools;
@@ -33,8 +35,11 @@ enum Verb {
         #[arg(value_name = "NAME")]
         names: Vec<tools::Tool>,
     },
-    /// Build the binaries, find the tools, run all tests
+    /// Build the binaries, find the tools, run all tests but those of containers
     Test {
+        /// Those of containers as well: needs root, and Docker or a Debian on which it can be installed
+        #[arg(long)]
+        all: bool,
         /// Handed to `cargo test`, for example `-p air-protocol`
         #[arg(
             value_name = "ARGS",
@@ -45,6 +50,8 @@ enum Verb {
     },
     /// Everything that a change must pass: format, lints, docs, licences, tests
     Ci,
+    /// Build the container images, from what this machine has
+    Images,
     /// Measure the system beside fork and exec, in one run
     Bench {
         /// Which benchmark
@@ -61,7 +68,8 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Tools { names } => tools::run(&names),
-        Verb::Test { args } => test::run(&args),
+        Verb::Test { all, args } => test::run(all, &args),
+        Verb::Images => images::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),
         Verb::Model(options) => model::search(&options),

@@ -7,18 +7,31 @@ use std::fmt;
 use std::io::Write;
 use std::time::Instant;
 
+use crate::docker::Docker;
 use crate::error::Result;
-use crate::{command, tools, workspace};
+use crate::{command, images, tools, workspace};
+
+/// The package whose tests need Docker.
+const CONTAINERS: &str = "air-containers";
 
 /// Runs all tests, or those that `args` (of `cargo test`) choose. The last line is the sum over all test binaries.
-pub(crate) fn run(args: &[String]) -> Result<()> {
+pub(crate) fn run(all: bool, args: &[String]) -> Result<()> {
     let started = Instant::now();
+    let docker = all.then(Docker::start).transpose()?;
     command::run(&mut command::cargo(
         "build --workspace --exclude xtask --bins",
     ))?;
     let mut test = command::cargo("test");
     if !names_a_package(args) {
         test.arg("--workspace");
+        if !all {
+            test.args(["--exclude", CONTAINERS]);
+        }
+    }
+    if let Some(docker) = &docker {
+        test.env("AIR_IMAGES", images::build(docker)?)
+            .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
+            .envs(docker.env());
     }
     test.args(args)
         .env("AIR_BIN_DIR", workspace::target()?.join("debug"))

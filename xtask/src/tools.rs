@@ -1,6 +1,6 @@
 //! Finds the outside programs that development needs, and installs those that are missing.
 //!
-//! `cargo xtask tools` prints one line per tool; the other verbs call [`nats_server`], [`nats`] and [`cargo_deny`].
+//! `cargo xtask tools` prints one line per tool; the other verbs call [`nats_server`], [`nats`] and their like.
 //! The order is: the tool's environment variable, the `PATH` if that one is new enough, `target/tools`, and only then
 //! an installation of the pinned version into `target/tools/<name>-<version>/`. Nothing outside of the target folder
 //! is ever changed. To move to a newer version, change [`Tool::recipe`].
@@ -27,6 +27,8 @@ pub(crate) enum Tool {
     NatsServer,
     /// The command line of NATS, for tests of what a person sees with it
     Nats,
+    /// Docker Compose, for the tests of `compose.yaml`
+    DockerCompose,
     /// Checks licences and sources of the dependencies
     CargoDeny,
 }
@@ -64,6 +66,16 @@ impl Tool {
                 pinned: "0.5.1",
                 ways: &[Way::Go("github.com/nats-io/natscli/nats")],
             },
+            Self::DockerCompose => Recipe {
+                name: "docker-compose",
+                variable: "AIR_DOCKER_COMPOSE",
+                minimum: Version(2, 23, 1),
+                pinned: "2.35.1",
+                ways: &[Way::GoModule {
+                    package: "github.com/docker/compose/v2/cmd",
+                    version: "github.com/docker/compose/v2/internal.Version",
+                }],
+            },
             Self::CargoDeny => Recipe {
                 name: "cargo-deny",
                 variable: "AIR_CARGO_DENY",
@@ -88,7 +100,7 @@ pub(crate) fn run(names: &[Tool]) -> Result<()> {
     for &tool in names {
         let path = find(tool)?;
         println!(
-            "{:<12} {:<8} {}",
+            "{:<14} {:<8} {}",
             tool.recipe().name,
             version_of(&path)?.to_string(),
             path.display()
@@ -105,6 +117,11 @@ pub(crate) fn nats_server() -> Result<PathBuf> {
 /// The path of the command line of NATS.
 pub(crate) fn nats() -> Result<PathBuf> {
     find(Tool::Nats)
+}
+
+/// The path of Docker Compose.
+pub(crate) fn docker_compose() -> Result<PathBuf> {
+    find(Tool::DockerCompose)
 }
 
 /// The path of `cargo-deny`.

@@ -18,6 +18,12 @@ pub(super) enum Way {
     Wheel(&'static str),
     /// A Go package, compiled here; about a minute.
     Go(&'static str),
+    /// A Go package of a module that `go install` refuses, because it replaces others; `version` is the variable that
+    /// holds what it says of itself.
+    GoModule {
+        package: &'static str,
+        version: &'static str,
+    },
     /// A Rust crate, compiled here; about a minute.
     Cargo(&'static str),
 }
@@ -85,6 +91,7 @@ fn try_one(way: Way, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
     let built = match way {
         Way::Wheel(package) => wheel(package, partial, recipe)?,
         Way::Go(package) => go(package, partial, recipe)?,
+        Way::GoModule { package, version } => go_module(package, version, partial, recipe)?,
         Way::Cargo(package) => cargo(package, partial, recipe)?,
     };
     let found = version_of(&built)?;
@@ -140,6 +147,18 @@ fn go(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
     Ok(partial.join(recipe.name))
 }
 
+fn go_module(package: &str, version: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    let go = |args: &[&str]| {
+        let mut go = Command::new("go");
+        command::capture(go.args(args).current_dir(partial)).map(drop)
+    };
+    go(&["mod", "init", "tool"])?;
+    go(&["get", &format!("{package}@v{}", recipe.pinned)])?;
+    let says = format!("-X {version}=v{}", recipe.pinned);
+    go(&["build", "-ldflags", &says, "-o", recipe.name, package])?;
+    Ok(partial.join(recipe.name))
+}
+
 /// Built without optimisation: the release profile of cargo-deny (fat LTO) takes several times as long to build, and
 /// the check takes a second either way.
 fn cargo(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
@@ -160,6 +179,9 @@ impl Way {
         match self {
             Self::Wheel(package) => format!("pip install {package}=={version}"),
             Self::Go(package) => format!("go install {package}@v{version}"),
+            Self::GoModule { package, .. } => {
+                format!("go mod init tool && go get {package}@v{version} && go build {package}")
+            }
             Self::Cargo(package) => format!("cargo install --locked {package}@{version}"),
         }
     }

@@ -1,0 +1,30 @@
+//! The images as `cargo xtask images` builds them, on a real Docker: what they hold, what happens when their
+//! containers are killed, and `compose.yaml` as its first lines say.
+//!
+//! `cargo xtask test --all` builds the images and finds Docker before.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics"
+)]
+
+mod compose;
+mod images;
+
+use std::process::Command;
+
+/// Runs a command that must succeed; gives what it printed.
+fn ok(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The command line of Docker.
+fn docker(args: &[&str]) -> Command {
+    let mut command = Command::new("docker");
+    command.args(args);
+    command
+}
