@@ -30,6 +30,8 @@ pub struct SyntaxError {
 const DEPTH_MAX: usize = 64;
 /// Values that aliases may make; more is a text that wants to fill the memory.
 const ALIASED_MAX: usize = 100_000;
+/// Bytes of text that count as one more value.
+const ALIASED_BYTES: usize = 256;
 
 /// A list or mapping that is not complete yet.
 enum Open {
@@ -163,8 +165,12 @@ impl Reader {
 fn size(value: &Value) -> usize {
     match value {
         Value::Array(list) => 1 + list.iter().map(size).sum::<usize>(),
-        Value::Object(map) => 1 + map.values().map(size).sum::<usize>(),
-        _ => 1,
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| key.len() / ALIASED_BYTES + size(value);
+            1 + map.iter().map(entry).sum::<usize>()
+        }
+        Value::String(text) => 1 + text.len() / ALIASED_BYTES,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
     }
 }
 
@@ -275,5 +281,7 @@ mod tests {
              c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
              e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
         assert!(read(bomb).unwrap_err().reason.contains("too many"));
+        let long = format!("- &a {}\n{}", "x".repeat(1 << 20), "- *a\n".repeat(100));
+        assert!(read(&long).unwrap_err().reason.contains("too many"));
     }
 }
