@@ -196,7 +196,7 @@ impl Backlog {
     pub fn asks_again(&self) -> Vec<TaskRef> {
         let needs = self.entries.values().flat_map(|entry| &entry.needs);
         let wanted: BTreeSet<_> = needs
-            .filter(|need| need.job.as_ref().is_some_and(|job| *job != self.job))
+            .filter(|need| !self.is_own(need))
             .map(|need| self.task_of(need))
             .collect();
         wanted.into_iter().collect()

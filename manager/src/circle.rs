@@ -119,9 +119,7 @@ impl Waits {
         }
         None
     }
-}
 
-impl Waits {
     /// Whoever leads to nobody who waits is on no circle, and whoever nobody leads to is not either.
     fn knots(&self) -> HashSet<TaskRef> {
         let onward = self.edges.iter();
@@ -161,7 +159,7 @@ pub fn text(circle: &[TaskRef], job: &JobName) -> String {
     names.join(" → ")
 }
 
-/// What is left of `nodes` when all that lead nowhere within what is left are taken away, again and again.
+/// What is left of the tasks when all that lead nowhere within what is left are taken away, again and again.
 fn peeled<'a>(edges: &HashMap<&'a TaskRef, Vec<&'a TaskRef>>) -> HashSet<&'a TaskRef> {
     let mut onward: HashMap<&TaskRef, usize> = HashMap::with_capacity(edges.len());
     let mut back: HashMap<&TaskRef, Vec<&TaskRef>> = HashMap::new();

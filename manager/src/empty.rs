@@ -72,10 +72,13 @@ pub(crate) async fn bound(
     }
     let nats = &shared.nats;
     let names = nats.names();
+    let spec = nats.spec_entry(job).await?;
     let to = PurgeTo {
         stream: nats.stream_end(&names.stream()).await?,
         logs: nats.stream_end(&names.logs_stream()).await?,
-        spec: nats.spec(job).await?.1,
+        spec: spec
+            .filter(|spec| spec.value.is_some())
+            .map_or(0, |spec| spec.revision),
     };
     let next = then(state, &Event::Bound(to), now())?;
     Ok(match nats.write_job(job, &next, *revision).await? {

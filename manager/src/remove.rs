@@ -35,8 +35,7 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
         .await?;
     nats.purge(&names.logs_stream(), &names.job_logs(job), Some(to.logs))
         .await?;
-    let spec = nats.spec_entry(job).await?;
-    if spec.is_some_and(|spec| spec.value.is_some() && spec.revision == to.spec) {
+    if to.spec > 0 {
         nats.delete_spec(job, to.spec).await?;
     }
     nats.purge(&stream, &names.job_results(job), Some(to.stream))

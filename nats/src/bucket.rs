@@ -1,5 +1,7 @@
 //! Key-value buckets, as the streams that they are: leader reads, compare-and-swap, watches.
 
+use std::time::Duration;
+
 use crate::Nats;
 use crate::direct::Stored;
 use crate::publish::{Outgoing, Written};
@@ -46,6 +48,17 @@ pub(crate) fn stream(bucket: &str) -> String {
 
 pub(crate) fn subject(bucket: &str, key: &str) -> String {
     format!("$KV.{bucket}.{key}")
+}
+
+/// What says that a key was deleted, and goes by itself when no watch can need it any more.
+pub(crate) fn marker(bucket: &str, key: &str, ttl: Duration) -> Outgoing {
+    let mut marker = Outgoing::new(
+        subject(bucket, key),
+        air_protocol::spec::Wire::Json,
+        Vec::new(),
+    );
+    marker.headers.insert("KV-Operation", "DEL");
+    marker.living(ttl)
 }
 
 impl Entry {

@@ -8,8 +8,6 @@ use std::collections::BTreeSet;
 use air_protocol::codec;
 use air_protocol::names::JobName;
 use air_protocol::record::Record;
-use serde::Deserialize;
-use serde_json::json;
 
 use crate::bucket::{self, Entry};
 use crate::direct::Stored;
@@ -39,19 +37,6 @@ pub struct Recorded {
     pub subject: String,
     /// The record, or why it cannot be read.
     pub record: Result<Record, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Subjects {
-    state: SubjectsState,
-    #[serde(default)]
-    total: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct SubjectsState {
-    #[serde(default)]
-    subjects: Option<std::collections::HashMap<String, u64>>,
 }
 
 impl Nats {
@@ -157,24 +142,22 @@ impl Nats {
         Ok(jobs)
     }
 
-    /// Every subject of a stream that matches; one reply of the server holds 100,000.
+    /// Every subject of a stream that matches, page by page.
     async fn each_subject(
         &self,
         stream: &str,
         filter: &str,
         mut see: impl FnMut(&str),
     ) -> Result<(), Error> {
-        let operation = format!("STREAM.INFO.{stream}");
         let mut seen = 0;
         loop {
-            let body = json!({ "subjects_filter": filter, "offset": seen });
-            let page: Subjects = self.api(&operation, &body).await?;
+            let page = self.subjects_page(stream, filter, seen).await?;
             let subjects = page.state.subjects.unwrap_or_default();
-            seen += subjects.len() as u64;
+            seen += subjects.len();
             for subject in subjects.keys() {
                 see(subject);
             }
-            if subjects.is_empty() || seen >= page.total {
+            if subjects.is_empty() || seen as u64 >= page.total {
                 return Ok(());
             }
         }

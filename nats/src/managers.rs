@@ -1,14 +1,18 @@
 //! Heartbeats of managers, in the bucket `air-managers`: keys that vanish by themselves.
 
+use std::time::Duration;
+
 use air_protocol::limits::HEARTBEAT_TTL;
 use air_protocol::time::Time;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::{self, Entry, Watch};
 use crate::publish::Outgoing;
 use crate::request::NO_STREAM;
 use crate::{Error, Nats};
+
+/// Time for which the marker of a manager that ended stays.
+const MARKER_TTL: Duration = Duration::from_secs(60);
 
 /// What a manager says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +43,8 @@ impl Nats {
     pub async fn beat(&self, heartbeat: &Heartbeat) -> Result<u64, Error> {
         let value = serde_json::to_vec(heartbeat).map_err(Error::answer)?;
         let subject = bucket::subject(&self.names.managers_bucket(), &heartbeat.manager);
-        let mut message = Outgoing::new(subject, air_protocol::spec::Wire::Json, value);
-        message
-            .headers
-            .insert("Nats-TTL", format!("{}s", HEARTBEAT_TTL.as_secs()));
+        let message = Outgoing::new(subject, air_protocol::spec::Wire::Json, value);
+        let message = message.living(HEARTBEAT_TTL);
         match self.store(&message).await {
             Err(Error::NoResponders) => {
                 self.make_managers_bucket().await?;
@@ -57,11 +59,8 @@ impl Nats {
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
     pub async fn forget_manager(&self, manager: &str) -> Result<(), Error> {
-        let subject = bucket::subject(&self.names.managers_bucket(), manager);
-        let mut message = Outgoing::new(subject, air_protocol::spec::Wire::Json, Vec::new());
-        message.headers.insert("KV-Operation", "DEL");
-        message.headers.insert("Nats-TTL", "60s");
-        self.store(&message).await.map(drop)
+        let marker = bucket::marker(&self.names.managers_bucket(), manager, MARKER_TTL);
+        self.store(&marker).await.map(drop)
     }
 
     /// All managers as they are, and from then on as they come and go.
@@ -79,16 +78,13 @@ impl Nats {
     pub async fn managers(&self) -> Result<Vec<Heartbeat>, Error> {
         let bucket = self.names.managers_bucket();
         let stream = bucket::stream(&bucket);
-        let all = match self
-            .get_next_all(&stream, &bucket::subject(&bucket, ">"))
-            .await
-        {
+        let all = match self.all_of(&stream, &bucket::subject(&bucket, ">")).await {
             Err(Error::NoResponders) if self.is_missing(&stream).await? => Vec::new(),
             all => all?,
         };
         Ok(all
             .iter()
-            .filter_map(|payload| serde_json::from_slice(payload).ok())
+            .filter_map(|stored| serde_json::from_slice(&stored.payload).ok())
             .collect())
     }
 
@@ -97,19 +93,6 @@ impl Nats {
         match self.stream_info(stream, None).await {
             Err(error) if error.code() == Some(NO_STREAM) => Ok(self.replicas().await?.is_some()),
             other => other.map(|_| false),
-        }
-    }
-
-    async fn get_next_all(&self, stream: &str, subject: &str) -> Result<Vec<Bytes>, Error> {
-        let mut payloads = Vec::new();
-        let mut from = 1;
-        loop {
-            let batch = self.get_next(stream, subject, from, 256).await?;
-            let Some(last) = batch.messages.last() else {
-                return Ok(payloads);
-            };
-            from = last.seq + 1;
-            payloads.extend(batch.messages.into_iter().map(|stored| stored.payload));
         }
     }
 }

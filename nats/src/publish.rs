@@ -1,5 +1,7 @@
 //! The one way to write: a message that says which sequence it expects to be the last of its subject.
 
+use std::time::Duration;
+
 use air_protocol::spec::Wire;
 use air_protocol::{codec, names::headers};
 use async_nats::HeaderMap;
@@ -37,6 +39,13 @@ impl Outgoing {
     /// The same message, to be refused unless `sequence` is the last of its subject (0: none).
     pub(crate) fn expecting(mut self, sequence: u64) -> Self {
         self.headers.insert(EXPECTED, sequence.to_string());
+        self
+    }
+
+    /// The same message, to be forgotten by the server after a time.
+    pub(crate) fn living(mut self, ttl: Duration) -> Self {
+        self.headers
+            .insert("Nats-TTL", format!("{}s", ttl.as_secs()));
         self
     }
 }

@@ -113,8 +113,9 @@ pub(crate) struct StreamInfo {
     #[serde(default)]
     pub(crate) created: String,
     pub(crate) state: StreamState,
+    /// How many subjects match.
     #[serde(default)]
-    total: u64,
+    pub(crate) total: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -305,17 +306,14 @@ impl Nats {
         stream: &str,
         subjects: Option<&str>,
     ) -> Result<StreamInfo, Error> {
-        let operation = format!("STREAM.INFO.{stream}");
         let Some(filter) = subjects else {
+            let operation = format!("STREAM.INFO.{stream}");
             return self.api(&operation, &serde_json::Value::Null).await;
         };
-        let mut info: StreamInfo = self
-            .api(&operation, &json!({ "subjects_filter": filter }))
-            .await?;
+        let mut info = self.subjects_page(stream, filter, 0).await?;
         let mut seen = info.state.subjects.as_ref().map_or(0, HashMap::len);
         while (seen as u64) < info.total {
-            let body = json!({ "subjects_filter": filter, "offset": seen });
-            let page: StreamInfo = self.api(&operation, &body).await?;
+            let page = self.subjects_page(stream, filter, seen).await?;
             let more = page.state.subjects.unwrap_or_default();
             if more.is_empty() {
                 break;
@@ -324,6 +322,17 @@ impl Nats {
             info.state.subjects.get_or_insert_default().extend(more);
         }
         Ok(info)
+    }
+
+    /// The same, with counts of the subjects from the `offset` on; one reply of the server holds 100,000.
+    pub(crate) async fn subjects_page(
+        &self,
+        stream: &str,
+        filter: &str,
+        offset: usize,
+    ) -> Result<StreamInfo, Error> {
+        let body = json!({ "subjects_filter": filter, "offset": offset });
+        self.api(&format!("STREAM.INFO.{stream}"), &body).await
     }
 
     /// The queues of all jobs.

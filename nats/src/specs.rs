@@ -7,7 +7,6 @@ use air_protocol::names::JobName;
 use air_protocol::spec::{Spec, Wire};
 
 use crate::bucket::{self, End, Entry, Swap, Watch};
-use crate::publish::Outgoing;
 use crate::{Error, Nats};
 
 /// Time for which the marker of a deleted spec stays: longer than any watch hangs.
@@ -61,11 +60,7 @@ impl Nats {
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
     pub async fn delete_spec(&self, job: &JobName, revision: u64) -> Result<(), Error> {
-        let subject = bucket::subject(&self.names.specs_bucket(), job.as_str());
-        let mut marker = Outgoing::new(subject, Wire::Json, Vec::new());
-        marker.headers.insert("KV-Operation", "DEL");
-        let ttl = format!("{}s", MARKER_TTL.as_secs());
-        marker.headers.insert("Nats-TTL", ttl);
+        let marker = bucket::marker(&self.names.specs_bucket(), job.as_str(), MARKER_TTL);
         self.store_expecting(&marker.expecting(revision)).await?;
         Ok(())
     }

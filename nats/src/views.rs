@@ -164,7 +164,8 @@ impl Nats {
         Ok(stored.into_iter().map(entry).collect())
     }
 
-    async fn all_of(&self, stream: &str, subject: &str) -> Result<Vec<Stored>, Error> {
+    /// Every message that matches, from any replica.
+    pub(crate) async fn all_of(&self, stream: &str, subject: &str) -> Result<Vec<Stored>, Error> {
         let (mut all, mut from) = (Vec::new(), 1);
         loop {
             let batch = self.get_next(stream, subject, from, PAGE).await?;

@@ -13,7 +13,6 @@ use air_protocol::event::Event;
 use air_protocol::invariants::{
     History, JobHistory, Parent, Process, StoredRecord, TaskMessage, check_all,
 };
-use air_protocol::job::JobStatus;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::task::Work;
 use air_protocol::time::Span;
@@ -79,15 +78,7 @@ async fn job_history(air: &Installation, name: &JobName) -> JobHistory {
     let schedules = air.nats.scheduled(name).await.unwrap();
     let queue = air.queue(name.as_str()).await;
     let records = air.records(name.as_str()).await.into_iter();
-    let quiet = state.as_ref().is_some_and(|state| match state.status {
-        JobStatus::Completed { .. } | JobStatus::Failed { .. } | JobStatus::Cancelled { .. } => {
-            true
-        }
-        JobStatus::Waiting
-        | JobStatus::Working { .. }
-        | JobStatus::Cancelling
-        | JobStatus::Removing => false,
-    });
+    let quiet = state.as_ref().is_some_and(|state| state.status.is_over());
     JobHistory {
         state,
         records: records

@@ -18,6 +18,6 @@ mod wait;
 
 pub use history::{check, check_no_process};
 pub use installation::Installation;
-pub use process::{Program, binary};
+pub use process::{Program, binary, ok, try_output};
 pub use server::{Server, ServerOptions};
 pub use wait::{wait_for, wait_for_within};

@@ -1,7 +1,7 @@
 //! Programs that a test starts, and ends by their process id.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -48,6 +48,28 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Runs a command to its end; gives what it printed, or all of it where it failed.
+///
+/// # Errors
+/// The command failed.
+pub fn try_output(command: &mut Command) -> Result<String, Output> {
+    let output = command.output().unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(output)
+    }
+}
+
+/// Runs a command that must succeed; gives what it printed.
+#[track_caller]
+pub fn ok(command: &mut Command) -> String {
+    try_output(command).unwrap_or_else(|output| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!("{command:?}: {said}")
+    })
 }
 
 /// A binary of this workspace, which `cargo xtask test` has built.

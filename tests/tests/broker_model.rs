@@ -16,6 +16,7 @@ use air_model::store::{Answer, Content, Message, Store, Value, Write};
 use air_nats::Nats;
 use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
+use air_nats::queue::Queued;
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status};
@@ -212,6 +213,16 @@ fn wanted() -> Vec<(JobName, air_protocol::names::TaskId)> {
     ["a", "b"].map(|id| (job(), id.parse().unwrap())).into()
 }
 
+fn ids(messages: &[Queued]) -> Vec<(u64, String)> {
+    let id = |one: &Queued| (one.seq, one.id.to_string());
+    messages.iter().map(id).collect()
+}
+
+fn attempts(messages: &[Queued]) -> Vec<(u64, String, u32)> {
+    let attempt = |one: &Queued| (one.seq, one.id.to_string(), one.attempt);
+    messages.iter().map(attempt).collect()
+}
+
 async fn server_holds(nats: &Nats, answer: Option<u64>) -> Seen {
     let lasts = nats.last_records(&job(), &wanted()).await.unwrap();
     let mut last_seqs: Vec<_> = lasts.records.values().map(|(seq, _)| *seq).collect();
@@ -230,13 +241,8 @@ async fn server_holds(nats: &Nats, answer: Option<u64>) -> Seen {
     }
     Seen {
         answer,
-        queue: queue
-            .iter()
-            .map(|one| (one.seq, one.id.to_string(), one.attempt))
-            .collect(),
-        schedules: (nats.scheduled(&job()).await.unwrap().iter())
-            .map(|one| (one.seq, one.id.to_string()))
-            .collect(),
+        queue: attempts(&queue),
+        schedules: ids(&nats.scheduled(&job()).await.unwrap()),
         records: (nats.records_after(&job(), 0, 100).await.unwrap().0.iter())
             .map(|(seq, _)| *seq)
             .collect(),
@@ -260,14 +266,8 @@ fn model_holds(store: &Store, answer: Option<u64>) -> Seen {
     let scheduled = store.scheduled(&store.air, &job());
     Seen {
         answer,
-        queue: queue
-            .iter()
-            .map(|one| (one.seq, one.id.to_string(), one.attempt))
-            .collect(),
-        schedules: scheduled
-            .iter()
-            .map(|one| (one.seq, one.id.to_string()))
-            .collect(),
+        queue: attempts(&queue),
+        schedules: ids(&scheduled),
         records: (store.records_after(&store.air, &job(), 0).iter())
             .map(|(seq, _)| *seq)
             .collect(),

@@ -58,9 +58,27 @@ enum Verb {
         which: bench::Which,
     },
     /// Search every state of small scenarios for broken invariants, by the product's own decisions
-    Model(model::Search),
+    #[command(disable_help_flag = true)]
+    Model {
+        /// Options of `air-model check`; `--help` lists them
+        #[arg(
+            value_name = "OPTIONS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        options: Vec<String>,
+    },
     /// Run random histories from seeds in virtual time, and make the first that fails smaller
-    Sim(model::Simulation),
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Options of `air-model sim`; `--help` lists them
+        #[arg(
+            value_name = "OPTIONS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        options: Vec<String>,
+    },
     /// Audit a source tree with the whole system on this machine, and show how
     Demo(demo::Options),
 }
@@ -72,8 +90,8 @@ fn main() -> ExitCode {
         Verb::Images => images::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),
-        Verb::Model(options) => model::search(&options),
-        Verb::Sim(options) => model::simulate(&options),
+        Verb::Model { options } => model::run("check", &options),
+        Verb::Sim { options } => model::run("sim", &options),
         Verb::Demo(options) => demo::run(&options),
     };
     match done {

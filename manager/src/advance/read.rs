@@ -24,6 +24,22 @@ const LAGS_MAX: u32 = 20;
 /// Wait before the first repetition; one more for each further one.
 const LAG: Duration = Duration::from_millis(5);
 
+/// Waits for a replica that lags, a little longer each time.
+#[derive(Default)]
+struct Lag(u32);
+
+impl Lag {
+    /// Waits before the next repetition; false when there were enough of them.
+    async fn wait(&mut self) -> bool {
+        if self.0 == LAGS_MAX {
+            return false;
+        }
+        self.0 += 1;
+        tokio::time::sleep(LAG * self.0).await;
+        true
+    }
+}
+
 impl Look<'_> {
     /// Folds records up to now: at least up to the one that the key names.
     pub(super) async fn read_records(&mut self) -> Result<(), Failed> {
@@ -39,7 +55,7 @@ impl Look<'_> {
             .backlog
             .begin(ledger.accounted, ledger.purged_to, now());
         let mut folded = Folded::default();
-        let mut lags = 0;
+        let mut lag = Lag::default();
         loop {
             let (records, more) = self
                 .shared
@@ -60,11 +76,9 @@ impl Look<'_> {
             if from >= named || ledger.accounted >= named {
                 break;
             }
-            if lags == LAGS_MAX {
+            if !lag.wait().await {
                 return self.check_ahead().await;
             }
-            lags += 1;
-            tokio::time::sleep(LAG * lags).await;
         }
         folded.ledger = ledger;
         self.folded = Some(folded);
@@ -149,14 +163,16 @@ impl Look<'_> {
         }
         let named = self.key.state().map_or(0, |state| state.last_record);
         let at_least = at_least.max(named).max(self.backlog.known_to());
-        for lags in 0..LAGS_MAX {
+        let mut lag = Lag::default();
+        loop {
             let lasts = self.shared.nats.last_records(self.job, tasks).await?;
             if lasts.up_to.is_some_and(|up_to| up_to >= at_least) {
                 return Ok(lasts);
             }
-            tokio::time::sleep(LAG * lags).await;
+            if !lag.wait().await {
+                return Err(Failed::Lagging);
+            }
         }
-        Err(Failed::Lagging)
     }
 
     /// Searches the queues of other jobs for tasks that seem to be published by nobody.
@@ -215,18 +231,16 @@ impl Look<'_> {
             .key
             .state()
             .map_or(0, |state| state.last_record.max(state.ledger.accounted));
-        let mut lags = 0;
+        let mut lag = Lag::default();
         let (schedules, queue) = loop {
             let schedules = nats.depth(&nats.names().job_schedules(self.job)).await?;
             let queue = nats.depth(&nats.names().tasks(self.job)).await?;
             if queue.last_seq >= named {
                 break (schedules, queue);
             }
-            if lags == LAGS_MAX {
+            if !lag.wait().await {
                 return self.check_ahead().await;
             }
-            lags += 1;
-            tokio::time::sleep(LAG * lags).await;
         };
         // Counted before: what comes in between is newer than `last_seq`, and wakes somebody up.
         let last_queued = match queue.messages.is_empty() {

@@ -171,7 +171,7 @@ impl Backlog {
         })
     }
 
-    fn is_own(&self, need: &Need) -> bool {
+    pub(super) fn is_own(&self, need: &Need) -> bool {
         need.job.as_ref().is_none_or(|job| *job == self.job)
     }
 

@@ -21,8 +21,6 @@ pub struct Empty {
     pub state: JobState,
     /// Its revision.
     pub revision: u64,
-    /// What was published up to here goes.
-    pub up_to: u64,
     /// Tasks still to be cancelled.
     pub tasks: VecDeque<(TaskId, Option<Queued>)>,
     /// The next request.
@@ -59,7 +57,6 @@ impl Empty {
             job,
             state,
             revision,
-            up_to: 0,
             tasks: VecDeque::new(),
             stage: Stage::End,
         }
@@ -82,7 +79,7 @@ impl Empty {
         match &mut self.stage {
             Stage::End => match bound(env, &self.state, self.revision) {
                 Some(swapping) => self.stage = Stage::Bound(swapping),
-                None => self.list(),
+                None => self.stage = Stage::List,
             },
             Stage::Bound(swapping) => match swapping.step(env, &self.job) {
                 None => {}
@@ -90,7 +87,7 @@ impl Empty {
                 Some(Some(revision)) => {
                     self.state = swapping.state().clone();
                     self.revision = revision;
-                    self.list();
+                    self.stage = Stage::List;
                 }
             },
             Stage::List => {
@@ -117,7 +114,9 @@ impl Empty {
                     ledger.fold(seq, &record);
                 }
                 let folded = then(&self.state, &Event::Fold(ledger), env.now);
-                let emptied = Event::Emptied { at: self.up_to };
+                let emptied = Event::Emptied {
+                    at: up_to(&self.state),
+                };
                 let Ok(next) = folded.and_then(|state| then(&state, &emptied, env.now)) else {
                     return Flow::Ends;
                 };
@@ -131,11 +130,6 @@ impl Empty {
             }
         }
         Flow::Goes
-    }
-
-    fn list(&mut self) {
-        self.up_to = self.state.purge_to.map_or(0, |to| to.stream);
-        self.stage = Stage::List;
     }
 
     fn next_task(&mut self) {
@@ -153,7 +147,10 @@ impl Empty {
         } else {
             names.tasks(&self.job)
         };
-        if env.write(&Write::Purge(filter, self.up_to)).is_none() {
+        if env
+            .write(&Write::Purge(filter, up_to(&self.state)))
+            .is_none()
+        {
             return Flow::Ends;
         }
         self.stage = if schedules { Stage::Queue } else { Stage::Fold };
@@ -186,7 +183,7 @@ impl Empty {
             .into_iter()
             .chain(env.store.scheduled(&view, &self.job))
         {
-            if message.seq <= self.up_to {
+            if message.seq <= up_to(&self.state) {
                 tasks.insert(message.id.clone(), Some(message));
             }
         }
@@ -199,6 +196,11 @@ impl Empty {
         }
         tasks.into_iter().collect()
     }
+}
+
+/// Up to where a job is purged, by its key.
+pub(super) fn up_to(state: &JobState) -> u64 {
+    state.purge_to.map_or(0, |to| to.stream)
 }
 
 /// The write that fixes how far a job is purged; none where its key says so already.

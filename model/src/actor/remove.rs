@@ -3,7 +3,7 @@
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 
-use super::empty::bound;
+use super::empty::{bound, up_to};
 use super::{Env, Flow, Swapping};
 use crate::store::Write;
 
@@ -16,8 +16,6 @@ pub struct Remove {
     pub state: JobState,
     /// Its revision.
     pub revision: u64,
-    /// What was published up to here goes.
-    pub up_to: u64,
     /// The next request.
     pub stage: Stage,
 }
@@ -49,7 +47,6 @@ impl Remove {
             job,
             state: state.clone(),
             revision,
-            up_to: 0,
             stage: Stage::End,
         })
     }
@@ -66,7 +63,7 @@ impl Remove {
             Stage::End => {
                 match bound(env, &self.state, self.revision) {
                     Some(swapping) => self.stage = Stage::Bound(swapping),
-                    None => self.begin(),
+                    None => self.stage = Stage::Schedules,
                 }
                 return Flow::Goes;
             }
@@ -77,7 +74,7 @@ impl Remove {
                     Some(Some(revision)) => {
                         self.state = swapping.state().clone();
                         self.revision = revision;
-                        self.begin();
+                        self.stage = Stage::Schedules;
                     }
                 }
                 return Flow::Goes;
@@ -95,15 +92,13 @@ impl Remove {
                 return Flow::Ends;
             }
         };
-        if env.write(&Write::Purge(write, self.up_to)).is_none() {
+        if env
+            .write(&Write::Purge(write, up_to(&self.state)))
+            .is_none()
+        {
             return Flow::Ends;
         }
         self.stage = next;
         Flow::Goes
-    }
-
-    fn begin(&mut self) {
-        self.up_to = self.state.purge_to.map_or(0, |to| to.stream);
-        self.stage = Stage::Schedules;
     }
 }

@@ -150,15 +150,9 @@ impl Search {
             };
             let paused = world.store.spec(name).is_ok_and(|spec| spec.paused);
             let waits = paused || self.scenario.may_wait;
-            match &state.status {
-                JobStatus::Completed { .. }
-                | JobStatus::Cancelled { .. }
-                | JobStatus::Failed { .. } => {}
-                JobStatus::Waiting if waits => {}
-                JobStatus::Waiting
-                | JobStatus::Working { .. }
-                | JobStatus::Cancelling
-                | JobStatus::Removing => return Err(format!("{name} stays {}", state.name())),
+            let rests = waits && state.status == JobStatus::Waiting;
+            if !state.status.is_over() && !rests {
+                return Err(format!("{name} stays {}", state.name()));
             }
             if waits || matches!(state.status, JobStatus::Failed { .. }) {
                 continue;

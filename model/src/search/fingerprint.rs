@@ -153,7 +153,6 @@ impl Canon {
         self.plain(&empty.job);
         self.state(&empty.state);
         self.revision(empty.revision);
-        self.seq(empty.up_to);
         empty.tasks.iter().for_each(|(task, _)| self.plain(task));
         self.plain(&std::mem::discriminant(&empty.stage));
         match &empty.stage {
@@ -174,7 +173,6 @@ impl Canon {
         self.plain(&remove.job);
         self.state(&remove.state);
         self.revision(remove.revision);
-        self.seq(remove.up_to);
         self.plain(&std::mem::discriminant(&remove.stage));
         if let remove::Stage::Bound(swapping) = &remove.stage {
             self.swapping(swapping);

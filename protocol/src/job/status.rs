@@ -53,6 +53,14 @@ impl JobStatus {
             Self::Removing => "removing",
         }
     }
+
+    /// Whether nothing more happens to the job by itself.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Completed { .. } | Self::Failed { .. } | Self::Cancelled { .. } => true,
+            Self::Waiting | Self::Working { .. } | Self::Cancelling | Self::Removing => false,
+        }
+    }
 }
 
 /// The ends of streams, and the spec, as they were while a job was being cancelled or removed, said in its key: what is purged up

@@ -62,23 +62,10 @@ fn is_cut(before: Option<&JobState>, after: Option<&JobState>) -> bool {
     }
 }
 
-/// Whether nothing more happens to a job by itself.
-fn is_over(status: &JobStatus) -> bool {
-    match status {
-        JobStatus::Completed { .. } | JobStatus::Failed { .. } | JobStatus::Cancelled { .. } => {
-            true
-        }
-        JobStatus::Waiting
-        | JobStatus::Working { .. }
-        | JobStatus::Cancelling
-        | JobStatus::Removing => false,
-    }
-}
-
 impl JobCheck {
     /// Whether the history must be read anew, since the key that it is held against has changed.
     pub fn is_outdated(&self, now: &Now) -> bool {
-        let over = self.state.as_ref().is_some_and(|one| is_over(&one.status));
+        let over = self.state.as_ref().is_some_and(|one| one.status.is_over());
         is_cut(self.state.as_ref(), now.state.as_ref()) || (over && !now.unchanged)
     }
 
@@ -101,7 +88,7 @@ impl JobCheck {
             let places = vec![Place::Key(now.revision)];
             self.finding(Invariant::TrueCounters, None, places, text);
         }
-        if !is_over(&state.status) {
+        if !state.status.is_over() {
             return;
         }
         if !now.unchanged {

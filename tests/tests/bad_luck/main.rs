@@ -85,6 +85,11 @@ async fn running(air: &Installation, id: &str) -> Pid {
     Pid::from_raw(pid)
 }
 
+/// Waits until the server answers the test again.
+async fn back(air: &Installation) {
+    wait_for("server", async || air.nats.jobs_end().await).await;
+}
+
 async fn exists(path: &Path) {
     let look = async || if path.exists() { Ok(()) } else { Err(path) };
     wait_for("file", look).await;

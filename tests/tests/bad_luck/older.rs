@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use air_protocol::job::JobStatus;
 use air_protocol::record::Status;
-use air_tests::{Installation, wait_for, wait_for_within};
+use air_tests::{Installation, ok, wait_for, wait_for_within};
 use serde_json::json;
 
-use crate::{file, noted, running};
+use crate::{back, file, noted, running};
 
 /// How long managers of these tests keep a consumed message, and remember it.
 const SYNC: Duration = Duration::from_secs(2);
@@ -26,8 +26,13 @@ async fn manager_of_lazy_server() -> Installation {
     air
 }
 
-async fn back(air: &Installation) {
-    wait_for("server", async || air.nats.jobs_end().await).await;
+/// Runs this many tasks of job `a`.
+async fn run_tasks(air: &Installation, tasks: usize) {
+    for number in 0..tasks {
+        let task = json!({ "id": format!("a{number}"), "exec": ["true"] });
+        air.publish("a", &task.to_string()).await;
+    }
+    air.wait_completed("a").await;
 }
 
 /// Publishes tasks to job `b`, which is paused, so that they take the sequences that the server gives anew.
@@ -73,11 +78,7 @@ async fn what_was_remembered_of_a_newer_state_harms_no_other_job() {
     let older = air.server.kill_and_copy();
     air.server.restart();
     back(&air).await;
-    for number in 0..20 {
-        let task = json!({ "id": format!("a{number}"), "exec": ["true"] });
-        air.publish("a", &task.to_string()).await;
-    }
-    air.wait_completed("a").await;
+    run_tasks(&air, 20).await;
     air.server.restart_with(&older);
     back(&air).await;
     let tasks = fill(&air).await;
@@ -98,11 +99,7 @@ async fn a_job_whose_key_went_back_goes_on() {
     back(&air).await;
     std::fs::write(file(&air, "go"), "").unwrap();
     air.wait_completed("a").await;
-    for number in 0..10 {
-        let task = json!({ "id": format!("a{number}"), "exec": ["true"] });
-        air.publish("a", &task.to_string()).await;
-    }
-    air.wait_completed("a").await;
+    run_tasks(&air, 10).await;
     // Its runner, of which the key tells again, is gone for long.
     air.server.restart_with(&older);
     back(&air).await;
@@ -121,20 +118,13 @@ async fn a_job_whose_key_went_back_goes_on() {
 #[tokio::test]
 async fn streams_restored_under_living_managers_harm_no_other_job() {
     let air = manager_of_lazy_server().await;
-    let nats = |arguments: &[&str]| {
-        let output = air.nats_cli(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-    };
+    let nats = |arguments: &[&str]| ok(&mut air.nats_cli(arguments));
     let streams = ["AIR", "KV_air-jobs", "KV_air-specs"];
     let folder = |stream: &str| file(&air, stream).display().to_string();
     for stream in streams {
         nats(&["stream", "backup", stream, &folder(stream), "--no-progress"]);
     }
-    for number in 0..20 {
-        let task = json!({ "id": format!("a{number}"), "exec": ["true"] });
-        air.publish("a", &task.to_string()).await;
-    }
-    air.wait_completed("a").await;
+    run_tasks(&air, 20).await;
     for stream in streams {
         nats(&["stream", "rm", stream, "--force"]);
         nats(&["stream", "restore", &folder(stream), "--no-progress"]);

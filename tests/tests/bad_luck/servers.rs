@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use air_protocol::record::Status;
-use air_tests::{Installation, check, check_no_process, wait_for, wait_for_within};
+use air_tests::{Installation, check, check_no_process, try_output, wait_for, wait_for_within};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::{ends_well, file, noted, running, runs, short_leases};
+use crate::{back, ends_well, file, noted, running, runs, short_leases};
 
 /// Publishes tasks to two jobs, one of which queues a sub-task with each.
 async fn publish_many(air: &Installation, tasks: usize) {
@@ -19,11 +19,6 @@ async fn publish_many(air: &Installation, tasks: usize) {
         air.publish("k", &json!({ "id": id, "exec": ["true"] }).to_string())
             .await;
     }
-}
-
-/// Waits until the server answers the test again.
-async fn back(air: &Installation) {
-    wait_for("server", async || air.nats.jobs_end().await).await;
 }
 
 /// Every task of both jobs succeeded with one final record.
@@ -131,15 +126,7 @@ async fn a_consumer_that_is_deleted_is_made_anew() {
     air.publish("j", &noted(&air, "t", "true").to_string())
         .await;
     wait_for("consumer", async || {
-        let info = air
-            .nats_cli(&["consumer", "info", "AIR", "managers"])
-            .output();
-        let info = info.unwrap();
-        if info.status.success() {
-            Ok(())
-        } else {
-            Err(info)
-        }
+        try_output(&mut air.nats_cli(&["consumer", "info", "AIR", "managers"]))
     })
     .await;
     ends_well(&air, &["before", "t"]).await;

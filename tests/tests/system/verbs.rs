@@ -2,17 +2,8 @@
 
 use air_protocol::job::JobStatus;
 use air_protocol::record::Status;
-use air_tests::{Installation, ServerOptions, wait_for};
+use air_tests::{Installation, ServerOptions, ok, wait_for};
 use serde_json::json;
-
-fn ok(command: &mut std::process::Command) {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 const HANG: &str = "touch up; while :; do sleep 0.05; done";
 

@@ -52,6 +52,17 @@ impl Said {
         assert_eq!(self.verdict("I6 "), "not-proven");
     }
 
+    /// Nothing is refuted, and this invariant is not proven.
+    #[track_caller]
+    fn doubts(&self, invariant: &str) {
+        assert_eq!(
+            (self.code, self.verdict(invariant)),
+            (0, "not-proven"),
+            "{:#}",
+            self.json
+        );
+    }
+
     /// A violation of this invariant with this text in it; gives back where it stands.
     #[track_caller]
     fn names(&self, invariant: &str, text: &str) -> Vec<(String, u64)> {

@@ -14,7 +14,7 @@ use air_protocol::verify::{
 };
 
 use super::PARENTS_MAX;
-use super::read::Read;
+use super::read::{Read, each_message};
 use crate::Failure;
 
 /// Looks at a queue for what should be in it: a replica that lags may not have it yet.
@@ -127,18 +127,14 @@ async fn confirm_unqueued(
             tokio::time::sleep(PAUSE).await;
         }
         keep_unchanged(nats, job, &mut tasks).await?;
-        for scheduled in [true, false] {
-            let mut from = Some(1);
-            while let Some(at) = from.filter(|_| !tasks.is_empty()) {
-                let page = match scheduled {
-                    true => nats.schedule_page(job, at).await?,
-                    false => nats.queue_page(job, at).await?,
-                };
-                for queued in page.items.iter().filter(|queued| queued.attempt > 1) {
+        if !tasks.is_empty() {
+            each_message(nats, job, |queued, _| {
+                if queued.attempt > 1 {
                     tasks.remove(&queued.id);
                 }
-                from = page.next;
-            }
+                !tasks.is_empty()
+            })
+            .await?;
         }
         keep_unchanged(nats, job, &mut tasks).await?;
     }

@@ -124,28 +124,18 @@ impl Verify<'_> {
             .ok()
     }
 
-    /// Schedules first: one that fires meanwhile is seen in the queue.
     async fn messages(
         &self,
         job: &JobName,
         read: &mut Read,
         families: &mut Families,
     ) -> Result<(), Failure> {
-        for scheduled in [true, false] {
-            let mut from = Some(1);
-            while let Some(at) = from {
-                let page = match scheduled {
-                    true => self.nats.schedule_page(job, at).await?,
-                    false => self.nats.queue_page(job, at).await?,
-                };
-                for queued in &page.items {
-                    read.messages += 1;
-                    read.check.message(&message(queued, scheduled), families);
-                }
-                from = page.next;
-            }
-        }
-        Ok(())
+        each_message(self.nats, job, |queued, scheduled| {
+            read.messages += 1;
+            read.check.message(&message(queued, scheduled), families);
+            true
+        })
+        .await
     }
 
     async fn events(&self, job: &JobName, read: &mut Read) -> Result<(), Failure> {
@@ -164,6 +154,29 @@ impl Verify<'_> {
             }
         }
     }
+}
+
+/// Shows all messages of a job, and whether each is scheduled, as long as `see` wants more. Schedules first: one that
+/// fires meanwhile is seen in the queue.
+pub(super) async fn each_message(
+    nats: &Nats,
+    job: &JobName,
+    mut see: impl FnMut(&Queued, bool) -> bool,
+) -> Result<(), Failure> {
+    for scheduled in [true, false] {
+        let mut from = Some(1);
+        while let Some(at) = from {
+            let page = match scheduled {
+                true => nats.schedule_page(job, at).await?,
+                false => nats.queue_page(job, at).await?,
+            };
+            if !page.items.iter().all(|queued| see(queued, scheduled)) {
+                return Ok(());
+            }
+            from = page.next;
+        }
+    }
+    Ok(())
 }
 
 fn message(queued: &Queued, scheduled: bool) -> Message {
@@ -211,24 +224,15 @@ pub(super) async fn kin(
         }
         from = page.next;
     }
-    for scheduled in [true, false] {
-        let mut from = Some(1);
-        while let Some(at) = from {
-            let page = match scheduled {
-                true => nats.schedule_page(job, at).await?,
-                false => nats.queue_page(job, at).await?,
-            };
-            for queued in &page.items {
-                let message = message(queued, scheduled);
-                if let Some(parent) = message.parent.as_ref().filter(|_| message.fanout.is_none())
-                    && seen.insert(short(&message.task))
-                {
-                    let place = Place::Queue(job.clone(), message.seq);
-                    families.child(parent, job, &message.task, message.seq, place);
-                }
-            }
-            from = page.next;
+    each_message(nats, job, |queued, scheduled| {
+        let message = message(queued, scheduled);
+        if let Some(parent) = message.parent.as_ref().filter(|_| message.fanout.is_none())
+            && seen.insert(short(&message.task))
+        {
+            let place = Place::Queue(job.clone(), message.seq);
+            families.child(parent, job, &message.task, message.seq, place);
         }
-    }
-    Ok(())
+        true
+    })
+    .await
 }

@@ -2,7 +2,6 @@
 
 use air_protocol::event::Kind;
 use air_protocol::invariants::Invariant;
-use air_protocol::job::JobStatus;
 use air_protocol::names::{JobName, Names, TaskId};
 use air_protocol::verify::{Finding, Findings, LISTED_MAX, Now, Place, Verdict};
 use serde::Serialize;
@@ -92,14 +91,8 @@ impl Report {
         self.records += read.records;
         self.messages += read.messages;
         self.events += read.events;
-        let over = now.state.as_ref().is_some_and(|state| {
-            matches!(
-                state.status,
-                JobStatus::Completed { .. }
-                    | JobStatus::Failed { .. }
-                    | JobStatus::Cancelled { .. }
-            )
-        });
+        let state = now.state.as_ref();
+        let over = state.is_some_and(|state| state.status.is_over());
         if !over {
             self.working += 1;
             if self.working_listed.len() < WORKING_LISTED_MAX {

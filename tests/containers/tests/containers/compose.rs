@@ -4,9 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use air_tests::wait_for_within;
-
-use crate::ok;
+use air_tests::{ok, try_output, wait_for_within};
 
 /// Time that containers get to start and to fail over.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -24,13 +22,7 @@ impl Project {
     async fn says_hi(&self, manager: &str, job: &str) {
         wait_for_within(WITHIN, "task", async || {
             let submit = ["airx", "submit", job, "--id", "t", "--wait", "--"];
-            let output = exec(manager, &submit).args(["echo", "hi"]).output();
-            let output = output.unwrap();
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(output)
-            }
+            try_output(exec(manager, &submit).args(["echo", "hi"]))
         })
         .await;
         let logs = ok(&mut exec(manager, &["airx", "logs", job, "t"]));

@@ -5,13 +5,13 @@ use std::time::Duration;
 use air_nats::{Nats, Options};
 use air_protocol::names::JobName;
 use air_protocol::record::Status;
-use air_tests::{wait_for, wait_for_within};
+use air_tests::{ok, try_output, wait_for, wait_for_within};
 use serde_json::json;
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 
-use crate::{docker, ok};
+use crate::docker;
 
 const LATEST: &str = "latest";
 const NETWORK: &str = "air-containers";
@@ -110,13 +110,7 @@ async fn a_manager_whose_container_is_killed_loses_nothing() {
     let url = format!("NATS_URL={SERVER}");
     let verify = ["run", "--rm", "--network", NETWORK, "--env", &url];
     wait_for("verified history", async || {
-        let output = docker(&verify).args(["air-manager", "verify"]).output();
-        let output = output.unwrap();
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(output)
-        }
+        try_output(docker(&verify).args(["air-manager", "verify"]))
     })
     .await;
 }

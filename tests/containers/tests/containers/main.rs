@@ -14,14 +14,6 @@ mod images;
 
 use std::process::Command;
 
-/// Runs a command that must succeed; gives what it printed.
-fn ok(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// The command line of Docker.
 fn docker(args: &[&str]) -> Command {
     let mut command = Command::new("docker");
