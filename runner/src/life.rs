@@ -65,9 +65,13 @@ async fn live(
     let held = tokio::select! {
         biased;
         () = &mut shutdown => return Ok(Exit::Broken),
-        held = Hold::start(nats, &options.claim, host) => held?,
+        held = timeout(options.claim.start_within(), Hold::start(nats, &options.claim, host)) => held,
     };
-    let Some(hold) = held else {
+    let Ok(held) = held else {
+        tracing::error!("NATS did not let this runner start in time");
+        return Ok(Exit::Broken);
+    };
+    let Some(hold) = held? else {
         tracing::info!("the claim is not ours");
         return Ok(Exit::NotOurs);
     };

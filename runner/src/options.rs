@@ -1,7 +1,10 @@
 //! What a runner is told by its environment: where NATS is, and which claim it works under.
 
+use std::time::Duration;
+
 use air_protocol::codec::decode_state;
 use air_protocol::job::JobState;
+use air_protocol::limits::START_WITHIN_PROCESS;
 use air_protocol::names::{JobName, NameError};
 use uuid::Uuid;
 
@@ -19,6 +22,14 @@ pub struct Claim {
     /// The key's value at that revision (`AIR_STATE`); read from the key where it is not given. The
     /// compare-and-swap at the fence decides either way.
     pub state: Option<Box<JobState>>,
+}
+
+impl Claim {
+    /// Time to start in: afterwards nobody waits for this runner. That of the claim where its state is given.
+    pub(crate) fn start_within(&self) -> Duration {
+        let lease = self.state.as_ref().and_then(|state| state.lease());
+        lease.map_or(START_WITHIN_PROCESS, |lease| lease.start_within.0)
+    }
 }
 
 /// How a runner is run.

@@ -7,7 +7,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::{ends_well, file, manager_elsewhere, noted, runs, short_leases, thawed_to_its_end};
+use crate::{
+    back, ends_well, file, manager_elsewhere, noted, runs, short_leases, thawed_to_its_end,
+};
 
 /// Queues a sub-task that must never exist.
 const QUEUES: &str = r#"echo '{"id":"ghost","run":"true"}' >> $AIR_TASKS"#;
@@ -67,6 +69,23 @@ async fn a_runner_that_froze_before_its_commit_commits_nothing() {
 #[tokio::test]
 async fn a_runner_that_froze_before_its_commit_queues_nothing() {
     runner_freezes("committing", QUEUES, 2).await;
+}
+
+#[tokio::test]
+async fn a_runner_that_nats_never_lets_start_ends() {
+    let mut air = short_leases(0).await;
+    manager_until(&mut air, "starting");
+    air.publish("j", &noted(&air, "t", "true").to_string())
+        .await;
+    let runner = frozen(&air).await;
+    air.managers.clear();
+    air.server.kill();
+    thawed_to_its_end(runner).await;
+    air.server.restart();
+    back(&air).await;
+    air.add_manager(&[]);
+    ends_well(&air, &["t"]).await;
+    assert_eq!(runs(&air, "t"), 1, "the first runner ran nothing");
 }
 
 /// A manager freezes at the step, another one goes on to the end, and it thaws.
