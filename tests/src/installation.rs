@@ -18,6 +18,9 @@ use crate::process::{Program, binary};
 use crate::server::{Server, ServerOptions};
 use crate::wait::{wait_for, wait_for_within};
 
+/// Time that the servers of a cluster get to find one another, and a leader.
+const CLUSTER_MAX: Duration = Duration::from_secs(180);
+
 /// A server, its managers, and a connection.
 pub struct Installation {
     /// The server.
@@ -41,18 +44,34 @@ impl Installation {
     pub async fn start_on(options: ServerOptions, managers: usize) -> Self {
         let server = Server::start_with(options);
         let nats = server.connect_init().await;
+        let mut installation = Self::over(server, nats);
+        for _ in 0..managers {
+            installation.add_manager(&[]);
+        }
+        installation
+    }
+
+    /// On a cluster that somebody else starts and ends: as many replicas of everything as it has servers, no manager.
+    pub async fn on_cluster(server: Server, replicas: usize) -> Self {
+        let nats = wait_for_within(CLUSTER_MAX, "cluster that takes streams", async || {
+            let nats = Nats::connect(&server.options(), "test").await;
+            let nats = nats.map_err(|error| error.to_string())?;
+            let made = nats.init(Some(replicas), true).await;
+            made.map(|_| nats).map_err(|error| error.to_string())
+        })
+        .await;
+        Self::over(server, nats)
+    }
+
+    fn over(server: Server, nats: Nats) -> Self {
         let (clocks_jump, acknowledged) = (false, Mutex::default());
-        let mut installation = Self {
+        Self {
             server,
             nats,
             managers: Vec::new(),
             clocks_jump,
             acknowledged,
-        };
-        for _ in 0..managers {
-            installation.add_manager(&[]);
         }
-        installation
     }
 
     /// Starts one more manager, with further options of `airx manager`.
@@ -125,6 +144,11 @@ impl Installation {
             .or_default()
             .push(task);
         seq
+    }
+
+    /// Says anew which tasks I3 asks for, where some are known to be lost.
+    pub fn set_acknowledged(&self, tasks: BTreeMap<JobName, Vec<TaskId>>) {
+        *self.acknowledged.lock().unwrap() = tasks;
     }
 
     /// The tasks whose publish was acknowledged, by job.

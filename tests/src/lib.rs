@@ -19,5 +19,5 @@ mod wait;
 pub use history::{check, check_no_process};
 pub use installation::Installation;
 pub use process::{Program, binary, ok, try_output};
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, nats_server};
 pub use wait::{wait_for, wait_for_within};

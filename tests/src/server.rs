@@ -33,10 +33,12 @@ pub struct Server {
     holder: Option<Program>,
     folder: TempDir,
     port: u16,
+    /// The addresses of a server that somebody else starts and ends.
+    elsewhere: Option<String>,
 }
 
 /// The server's program: `AIR_NATS_SERVER`, or `nats-server` on the PATH.
-fn executable() -> PathBuf {
+pub fn nats_server() -> PathBuf {
     std::env::var_os("AIR_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
 }
 
@@ -72,14 +74,29 @@ impl Server {
             holder,
             folder,
             port: 0,
+            elsewhere: None,
         };
         server.launch("-1");
         server
     }
 
+    /// A server, or several with a comma between them, that the caller starts and ends.
+    pub fn elsewhere(urls: &str) -> Self {
+        Self {
+            program: None,
+            holder: None,
+            folder: tempfile::tempdir().unwrap(),
+            port: 0,
+            elsewhere: Some(urls.to_owned()),
+        }
+    }
+
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        match &self.elsewhere {
+            Some(urls) => urls.clone(),
+            None => format!("nats://127.0.0.1:{}", self.port),
+        }
     }
 
     /// Its folder.
@@ -151,7 +168,7 @@ impl Server {
         let ports = self.folder.path().join("ports");
         let _ = std::fs::remove_dir_all(&ports);
         std::fs::create_dir(&ports).unwrap();
-        let mut command = self.inside(executable().as_os_str());
+        let mut command = self.inside(nats_server().as_os_str());
         command
             .arg("--config")
             .arg(self.folder.path().join("nats.conf"))

@@ -12,6 +12,7 @@ mod docker;
 mod error;
 mod images;
 mod model;
+mod powercut;
 mod test;
 mod tools;
 mod workspace;
@@ -57,6 +58,8 @@ enum Verb {
         /// Which benchmark
         which: bench::Which,
     },
+    /// Cut the power of servers under load, and count what is lost; as root
+    Powercut(powercut::Options),
     /// Search every state of small scenarios for broken invariants, by the product's own decisions
     #[command(disable_help_flag = true)]
     Model {
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Verb::Bench { which } => bench::run(which),
         Verb::Model { options } => model::run("check", &options),
         Verb::Sim { options } => model::run("sim", &options),
+        Verb::Powercut(options) => powercut::run(&options),
         Verb::Demo(options) => demo::run(&options),
     };
     match done {

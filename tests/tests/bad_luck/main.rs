@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod backup;
 mod clocks;
 mod disk;
 mod frozen;

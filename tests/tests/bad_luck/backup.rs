@@ -1,0 +1,124 @@
+//! Backups that are made while jobs run, by the command line of NATS, and restored when they are old.
+
+use std::collections::BTreeMap;
+
+use air_tests::{Installation, check, check_no_process, wait_for};
+use serde_json::json;
+
+use crate::{file, noted, runs};
+
+const TASKS: usize = 60;
+
+fn nats(air: &Installation, arguments: &[&str]) {
+    let output = air.nats_cli(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+}
+
+/// Tasks of two jobs, some of which queue a sub-task or fail at first.
+async fn publish_many(air: &Installation) {
+    for number in 0..TASKS {
+        let line = match number % 6 {
+            2 => format!(r#"echo '{{"id":"s{number}","run":"true"}}' >> $AIR_TASKS"#),
+            4 => "test $AIR_ATTEMPT -gt 1".to_owned(),
+            _ => "true".to_owned(),
+        };
+        let task = noted(air, &format!("t{number}"), &line);
+        let job = if number % 2 == 0 { "j" } else { "k" };
+        air.publish(job, &task.to_string()).await;
+    }
+}
+
+/// The runs of each task that has a final record.
+async fn over(air: &Installation) -> BTreeMap<String, usize> {
+    let mut over = BTreeMap::new();
+    for job in ["j", "k"] {
+        for (_, record) in air.records(job).await {
+            if record.status.is_final() {
+                let task = record.task.to_string();
+                over.insert(task.clone(), runs(air, &task));
+            }
+        }
+    }
+    over
+}
+
+/// Runs tasks, and lets `backup` make one in the folder that it is given when some are over and others are not.
+async fn backed_up(backup: impl AsyncFnOnce(&mut Installation, &str)) -> (Installation, String) {
+    let mut air = Installation::start(0).await;
+    // Consumed messages stay for longer than a backup takes.
+    air.add_manager(&["--sync-interval", "2m"]);
+    for job in ["j", "k"] {
+        air.spec(job, r#"{"lease_ttl":"3s","retry":{"backoff":"10ms"}}"#)
+            .await;
+    }
+    publish_many(&air).await;
+    air.wait_state("j", |state| state.ledger.counters.succeeded >= 8)
+        .await;
+    let folder = file(&air, "backup").display().to_string();
+    backup(&mut air, &folder).await;
+    if air.managers.is_empty() {
+        air.add_manager(&[]);
+    }
+    for job in ["j", "k"] {
+        air.wait_completed(job).await;
+    }
+    (air, folder)
+}
+
+/// The managers die with the server, and its disk with both; then there is an empty server again.
+async fn all_is_gone(air: &mut Installation) {
+    air.managers.clear();
+    air.server.kill();
+    std::fs::remove_dir_all(file(air, "store")).unwrap();
+    air.server.restart();
+    wait_for("server", async || {
+        let info = air.nats_cli(&["account", "info"]).output().unwrap();
+        if info.status.success() {
+            Ok(())
+        } else {
+            Err(info)
+        }
+    })
+    .await;
+}
+
+/// What has a final record in the backup runs no more; everything else runs, and ends once.
+async fn goes_on_from_the_backup(mut air: Installation) -> Installation {
+    wait_for("streams", async || air.nats.jobs_end().await).await;
+    let before = over(&air).await;
+    assert!(before.len() >= 8, "{before:?}");
+    assert!(before.len() < TASKS, "the backup is older: {before:?}");
+    // What lies in memory is in no backup, and neither is a stream that was left out.
+    assert!(air.airx(&["init"]).output().unwrap().status.success());
+    air.add_manager(&[]);
+    air.publish("other", &json!({ "run": "true" }).to_string())
+        .await;
+    for job in ["j", "k", "other"] {
+        air.wait_completed(job).await;
+    }
+    let after = over(&air).await;
+    for (task, count) in &before {
+        assert_eq!(after[task], *count, "{task} had its final record already");
+    }
+    let ours = after.keys().filter(|task| task.starts_with('t'));
+    assert_eq!(ours.count(), TASKS, "nothing is lost");
+    check_no_process(&air).await;
+    air
+}
+
+#[tokio::test]
+async fn an_older_backup_of_an_account_runs_nothing_again_that_has_a_final_record() {
+    let (mut air, folder) = backed_up(async |air, folder| {
+        air.managers.clear();
+        check_no_process(air).await;
+        nats(
+            air,
+            &["account", "backup", "--consumers", "--force", folder],
+        );
+    })
+    .await;
+    all_is_gone(&mut air).await;
+    nats(&air, &["account", "restore", &folder]);
+    let air = goes_on_from_the_backup(air).await;
+    check(&air).await;
+}
