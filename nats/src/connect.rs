@@ -17,6 +17,9 @@ pub const SERVER_VERSION_MIN: (i64, i64) = (2, 14);
 pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
 /// The smallest `max_payload` of the server that carries every record.
 pub const MAX_PAYLOAD_MIN: usize = 1024 * 1024;
+/// Between two pings. A server that is frozen, or cut off without a word, is noticed by the third that it does not
+/// answer: well before a runner must give up a lease of 30 s, while the client's own minute is far behind it.
+const PING: Duration = Duration::from_secs(3);
 
 /// Where to connect, and as whom. The environment variables are those of the `nats` CLI.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -195,6 +198,7 @@ impl Nats {
             .name(name)
             .max_reconnects(None)
             .reconnect_delay_callback(reconnect_delay)
+            .ping_interval(PING)
             .request_timeout(Some(Duration::from_secs(5)))
             .subscription_capacity(64 * 1024)
             .event_callback(move |event| {

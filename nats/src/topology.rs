@@ -259,18 +259,19 @@ impl Nats {
                     "allow_rollup_hdrs": true,
                 }),
             ),
+            // Neither of the next two is compressed: docs/decisions/0017-no-compressed-streams.md.
             stream(
                 names.logs_stream(),
                 "output of tasks",
                 json!({
-                    "subjects": [names.all_logs()], "max_age": LOGS_AGE.as_secs() * NANOS, "compression": "s2",
+                    "subjects": [names.all_logs()], "max_age": LOGS_AGE.as_secs() * NANOS
                 }),
             ),
             stream(
                 names.events_stream(),
                 "life-cycle events",
                 json!({
-                    "subjects": [names.all_events()], "max_age": EVENTS_AGE.as_secs() * NANOS, "compression": "s2",
+                    "subjects": [names.all_events()], "max_age": EVENTS_AGE.as_secs() * NANOS
                 }),
             ),
             bucket(names.jobs_bucket(), "states of jobs", json!({})),

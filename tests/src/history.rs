@@ -158,6 +158,22 @@ fn processes(runs: &BTreeMap<Uuid, JobName>) -> Vec<Process> {
     pids.filter_map(process).collect()
 }
 
+/// The live runners that this process can see: process id and run.
+pub fn runners() -> Vec<(u32, Uuid)> {
+    let folders = fs::read_dir("/proc").unwrap().flatten();
+    let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
+    let runner = |pid: u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let variable = |name: &[u8]| {
+            let mut all = environment.split(|byte| *byte == 0);
+            all.find_map(|variable| variable.strip_prefix(name))
+        };
+        variable(b"AIR_SEQ=")?;
+        Some((pid, Uuid::try_parse_ascii(variable(b"AIR_RUNNER=")?).ok()?))
+    };
+    pids.filter_map(runner).collect()
+}
+
 impl Installation {
     /// The events of a job, or of all, in stream order.
     pub async fn events(&self, job: Option<&str>) -> Vec<Event> {

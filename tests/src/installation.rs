@@ -137,13 +137,14 @@ impl Installation {
         let task = decode_task(content_type, bytes).ok();
         let chosen = task.and_then(|task| task.id.filter(|id| id.sequence().is_none()));
         let task = chosen.unwrap_or_else(|| TaskId::of_sequence(seq));
-        self.acknowledged
-            .lock()
-            .unwrap()
-            .entry(job)
-            .or_default()
-            .push(task);
+        self.note_acknowledged(job, task);
         seq
+    }
+
+    /// Remembers a task whose publish was acknowledged.
+    pub fn note_acknowledged(&self, job: JobName, task: TaskId) {
+        let mut all = self.acknowledged.lock().unwrap();
+        all.entry(job).or_default().push(task);
     }
 
     /// Says anew which tasks I3 asks for, where some are known to be lost.

@@ -1,7 +1,7 @@
 //! What whole-system tests stand on: a real nats-server of their own, managers, and ways to wait.
 //!
 //! [`Server`] is a server on a free port with a store of its own; [`Installation`] adds streams,
-//! managers and the command line. Everything started here ends with the value that started it.
+//! managers and the command line; [`Cluster`] is three machines, as far as namespaces make them. Everything started here ends with the value that started it.
 //! Tests never sleep: [`wait_for`] polls a condition, and panics with what it last saw.
 
 #![allow(
@@ -10,14 +10,18 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod cluster;
 mod history;
 mod installation;
+mod node;
 mod process;
 mod server;
 mod wait;
 
-pub use history::{check, check_no_process};
+pub use cluster::Cluster;
+pub use history::{check, check_no_process, runners};
 pub use installation::Installation;
+pub use node::{Inside, Node};
 pub use process::{Program, binary, ok, try_output};
 pub use server::{Server, ServerOptions, nats_server};
-pub use wait::{wait_for, wait_for_within};
+pub use wait::{time_passes, wait_for, wait_for_within};

@@ -104,6 +104,11 @@ impl Server {
         self.folder.path()
     }
 
+    /// Leaves its folder where it is, for who looks for a cause.
+    pub(crate) fn keep_folder(&mut self) {
+        self.folder.disable_cleanup(true);
+    }
+
     /// Its program.
     pub fn program(&mut self) -> &mut Program {
         self.program.as_mut().expect("the server runs")

@@ -25,3 +25,9 @@ pub async fn wait_for_within<T, E: Debug>(
         }
     }
 }
+
+/// Lets time pass that is itself what a test does: how long a fault lasts, how often a load comes. Never to wait for
+/// something to have happened.
+pub async fn time_passes(time: Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -5,6 +5,7 @@
 //! compiles, so it stays with `clap`, `serde_json` and the standard library.
 
 mod bench;
+mod chaos;
 mod ci;
 mod command;
 mod demo;
@@ -58,6 +59,8 @@ enum Verb {
         /// Which benchmark
         which: bench::Which,
     },
+    /// Let servers, managers, runners and the network of a cluster fail under load, for minutes or hours
+    Chaos(chaos::Options),
     /// Cut the power of servers under load, and count what is lost; as root
     Powercut(powercut::Options),
     /// Search every state of small scenarios for broken invariants, by the product's own decisions
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Images => images::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),
+        Verb::Chaos(options) => chaos::run(&options),
         Verb::Model { options } => model::run("check", &options),
         Verb::Sim { options } => model::run("sim", &options),
         Verb::Powercut(options) => powercut::run(&options),

@@ -9,13 +9,14 @@ use crate::event::Kind;
 use crate::lease::Phase;
 use crate::names::JobName;
 use crate::record::Record;
+use crate::time::Time;
 
 /// I1 one-runner. The key cannot hold two leases; told are the traces that two runners would leave:
 /// one fence for two runs, or two fences for one; fences that go back in the records or among the
 /// starts; two runs on one host (one clock) that overlap in time; two live runner processes.
 ///
-/// A run that was lost may overlap its successor, and is left out. It does not see an overlap on two
-/// hosts, since it compares no clocks, nor one after the job's key or bucket was deleted by hand.
+/// A run that was lost may overlap its successor, and is left out. A start that is told late is none out
+/// of order unless its time says so too. It does not see an overlap on two hosts, since it compares no clocks, nor one after the job's key or bucket was deleted by hand.
 pub fn one_runner(history: &History) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (name, job) in &history.jobs {
@@ -110,14 +111,17 @@ fn backward_fences(name: &JobName, job: &JobHistory, lost: &BTreeSet<Uuid>) -> V
     let started = |event: &&crate::event::Event| {
         event.known_kind() == Some(Kind::Started) && in_time(event.data.run)
     };
-    let mut newest = 0;
+    // Events are published without waiting, and one from a machine that is cut off waits on its way while other machines
+    // go on. So their order in the stream alone proves nothing: what they tell of their time must say the same.
+    let (mut newest, mut newest_time) = (0, Time::default());
     for event in job.events.iter().filter(started) {
         let fence = event.data.fence.unwrap_or(newest);
-        if fence < newest {
+        if fence >= newest {
+            (newest, newest_time) = (fence, event.time);
+        } else if event.time >= newest_time {
             let text = format!("the fence {fence} started after the fence {newest}");
             violations.push(Violation::new(Invariant::OneRunner, name, text));
         }
-        newest = newest.max(fence);
     }
     violations
 }

@@ -167,6 +167,10 @@ fn i1_one_runner() {
         "has two fences, 3 and 9",
     );
     breaks(|bad| bad.events.swap(1, 2), "started after the fence 6");
+    let mut told_late = good.clone();
+    told_late.events[2].time = Time::from_millis(1);
+    told_late.events.swap(1, 2);
+    assert_holds(told_late);
     breaks(
         |bad| bad.records[1].record.started = Some(Time::from_millis(1999)),
         "overlap on host-1 (at [10, 20])",

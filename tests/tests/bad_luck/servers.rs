@@ -94,6 +94,24 @@ async fn a_server_frozen_for_seconds_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_silent_is_noticed_in_time_to_go_to_another() {
+    let mut air = Installation::start(0).await;
+    let link = air.nats.link();
+    assert!(link.borrow().up);
+    air.server.program().signal(Signal::SIGSTOP);
+    wait_for_within(Duration::from_secs(15), "lost connection", async || {
+        if link.borrow().up {
+            Err("it counts as up")
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    air.server.program().signal(Signal::SIGCONT);
+    back(&air).await;
+}
+
+#[tokio::test]
 async fn a_server_gone_for_longer_than_the_lease_ends_the_run_and_the_task_runs_again() {
     let mut air = short_leases(1).await;
     let line = "test $AIR_ATTEMPT -eq 2 || { setsid sleep 600 & sleep 600; }";
