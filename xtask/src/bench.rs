@@ -16,23 +16,17 @@ pub(crate) enum Which {
 
 /// Builds and runs a benchmark.
 pub(crate) fn run(which: Which) -> Result<()> {
-    let name = match which {
-        Which::Quick => "quick",
-        Which::Fanout => "fanout",
-    };
-    start(&[name.to_owned()])
-}
-
-/// Builds everything as it is shipped, and starts `air-bench` with these arguments.
-pub(crate) fn start(arguments: &[String]) -> Result<()> {
     command::run(&mut command::cargo(
         "build --release -p airx -p air-runner -p air-bench --bins",
     ))?;
     let built = workspace::target()?.join("release");
     let mut bench = std::process::Command::new(built.join("air-bench"));
+    match which {
+        Which::Quick => bench.arg("quick"),
+        Which::Fanout => bench.arg("fanout"),
+    };
     command::run(
         bench
-            .args(arguments)
             .env("AIR_BIN_DIR", &built)
             .env("AIR_NATS_SERVER", tools::nats_server()?),
     )

@@ -1,7 +1,7 @@
 //! `cargo xtask chaos`: the long form of the chaos test, whose bounded form is among the tests of `cargo xtask ci`.
 
 use crate::error::Result;
-use crate::{command, tools, workspace};
+use crate::test;
 
 /// Options of `cargo xtask chaos`.
 #[derive(Debug, clap::Args)]
@@ -17,21 +17,16 @@ pub(crate) struct Options {
     tasks: u64,
 }
 
-/// Builds everything and runs the test with this length.
+/// Runs the test with this length.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    command::run(&mut command::cargo(
-        "build --workspace --exclude xtask --bins",
-    ))?;
-    let mut test =
-        command::cargo("test -p air-tests --test chaos -- --exact another_seed --nocapture");
-    if let Some(seed) = options.seed {
-        test.env("AIR_CHAOS_SEED", seed.to_string());
-    }
-    command::run(
-        test.env("AIR_CHAOS_SECONDS", (60 * options.minutes).to_string())
-            .env("AIR_CHAOS_TASKS", options.tasks.to_string())
-            .env("AIR_BIN_DIR", workspace::target()?.join("debug"))
-            .env("AIR_NATS_SERVER", tools::nats_server()?)
-            .env("AIR_NATS_CLI", tools::nats()?),
-    )
+    let mut variables = vec![
+        ("AIR_CHAOS_SECONDS", (60 * options.minutes).to_string()),
+        ("AIR_CHAOS_TASKS", options.tasks.to_string()),
+    ];
+    variables.extend(
+        options
+            .seed
+            .map(|seed| ("AIR_CHAOS_SEED", seed.to_string())),
+    );
+    test::long("chaos", "another_seed", variables)
 }

@@ -1,27 +1,30 @@
-//! `cargo xtask powercut`: cuts the power of servers under load, and counts what was acknowledged and is gone.
+//! `cargo xtask powercut`: every mode of the test of power cuts, of which `cargo xtask ci` runs those that must lose nothing.
 //!
 //! It mounts images of disks, which takes root. docs/durability.md has its table.
 
-use crate::bench;
 use crate::error::Result;
+use crate::test;
 
 /// Options of `cargo xtask powercut`.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Cuts in each mode
-    #[arg(long, default_value_t = 3)]
-    cuts: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    cuts: u64,
     /// Only the modes whose name has this in it, such as `one server`
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
 }
 
-/// Builds what is shipped, and cuts its power.
-///
-/// # Errors
-/// No image can be mounted, something synced was lost, or an invariant does not hold.
+/// Runs the test with these cuts.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut arguments = vec!["powercut".to_owned(), options.cuts.to_string()];
-    arguments.extend(options.only.clone());
-    bench::start(&arguments)
+    let variables = [
+        ("AIR_POWERCUT_CUTS", options.cuts.to_string()),
+        ("AIR_POWERCUT_ONLY", options.only.clone()),
+    ];
+    test::long(
+        "powercut",
+        "what_was_synced_survives_a_power_cut",
+        variables,
+    )
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::process::Command;
 use std::time::Instant;
 
 use crate::docker::Docker;
@@ -18,10 +19,7 @@ const CONTAINERS: &str = "air-containers";
 pub(crate) fn run(all: bool, args: &[String]) -> Result<()> {
     let started = Instant::now();
     let docker = all.then(Docker::start).transpose()?;
-    command::run(&mut command::cargo(
-        "build --workspace --exclude xtask --bins",
-    ))?;
-    let mut test = command::cargo("test");
+    let mut test = with_binaries_and_tools()?;
     if !names_a_package(args) {
         test.arg("--workspace");
         if !all {
@@ -33,10 +31,7 @@ pub(crate) fn run(all: bool, args: &[String]) -> Result<()> {
             .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
             .envs(docker.env());
     }
-    test.args(args)
-        .env("AIR_BIN_DIR", workspace::target()?.join("debug"))
-        .env("AIR_NATS_SERVER", tools::nats_server()?)
-        .env("AIR_NATS_CLI", tools::nats()?);
+    test.args(args);
     let mut sum = Sum::default();
     let done = command::each_line(&mut test, |line| {
         sum.add(line);
@@ -49,6 +44,31 @@ pub(crate) fn run(all: bool, args: &[String]) -> Result<()> {
     );
     println!("{sum}");
     done
+}
+
+/// Runs the long form of one whole-system test, which these variables ask for.
+pub(crate) fn long(
+    name: &str,
+    test: &str,
+    variables: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<()> {
+    let mut long = with_binaries_and_tools()?;
+    long.args(["-p", "air-tests", "--test", name, "--"])
+        .args(["--exact", test, "--nocapture"])
+        .envs(variables);
+    command::run(&mut long)
+}
+
+/// `cargo test`, in the environment that tests read, with the binaries that they run.
+fn with_binaries_and_tools() -> Result<Command> {
+    command::run(&mut command::cargo(
+        "build --workspace --exclude xtask --bins",
+    ))?;
+    let mut test = command::cargo("test");
+    test.env("AIR_BIN_DIR", workspace::target()?.join("debug"))
+        .env("AIR_NATS_SERVER", tools::nats_server()?)
+        .env("AIR_NATS_CLI", tools::nats()?);
+    Ok(test)
 }
 
 fn names_a_package(args: &[String]) -> bool {

@@ -84,7 +84,7 @@ impl Load {
                 }
             }
             if away {
-                tokio::time::sleep(PAUSE).await;
+                air_tests::time_passes(PAUSE).await;
             }
         }
     }
