@@ -16,6 +16,7 @@ mod installation;
 mod node;
 mod process;
 mod server;
+mod servers;
 mod wait;
 
 pub use cluster::Cluster;
@@ -24,4 +25,5 @@ pub use installation::Installation;
 pub use node::{Inside, Node};
 pub use process::{Program, binary, ok, try_output};
 pub use server::{Server, ServerOptions, nats_server};
+pub use servers::Servers;
 pub use wait::{time_passes, wait_for, wait_for_within};

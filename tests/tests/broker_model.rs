@@ -13,17 +13,22 @@ use std::time::{Duration, SystemTime};
 
 use air_model::broker::Publish;
 use air_model::store::{Answer, Content, Message, Store, Value, Write};
-use air_nats::Nats;
 use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
+use air_nats::{Nats, Options};
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status};
 use air_protocol::spec::Wire;
 use air_protocol::task::{Task, Work};
 use air_protocol::time::Time;
-use air_tests::{Server, wait_for};
+use air_tests::{Server, Servers, wait_for, wait_for_within};
+
+/// Long enough for what is there before it to be seen.
+const SOON: Duration = Duration::from_secs(4);
+/// A replica is never behind for longer.
+const LAG_MAX: Duration = Duration::from_secs(10);
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -53,7 +58,7 @@ enum Request {
 enum Beside {
     /// A task at once.
     Task(&'static str),
-    /// A task, in a second or in an hour.
+    /// A task, soon or in an hour.
     Soon(&'static str),
     /// In an hour.
     Later(&'static str),
@@ -64,10 +69,9 @@ enum Beside {
 use Beside::{Later, Soon, Unschedule};
 use Request::{Delete, Erase, Fire, PurgeQueue, PurgeRecords, PurgeSchedules};
 
-/// What a request came to, and what the broker holds then.
+/// What the broker holds.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    answer: Option<u64>,
     queue: Vec<(u64, String, u32)>,
     schedules: Vec<(u64, String)>,
     records: Vec<u64>,
@@ -103,7 +107,7 @@ fn commit(id: &str, after: u64, beside: &[Beside]) -> Commit {
     };
     let with = |one: &Beside| match one {
         Beside::Task(id) => With::Task(new(id)),
-        Soon(id) => With::Schedule(new(id), now().after(Duration::from_secs(1))),
+        Soon(id) => With::Schedule(new(id), now().after(SOON)),
         Later(id) => With::Schedule(new(id), now().after(Duration::from_secs(3600))),
         Unschedule => With::Unschedule,
     };
@@ -116,7 +120,8 @@ fn commit(id: &str, after: u64, beside: &[Beside]) -> Commit {
     }
 }
 
-async fn on_server(nats: &Nats, request: &Request) -> Option<u64> {
+/// Does it; `end` is the last sequence before.
+async fn on_server(nats: &Nats, request: &Request, end: u64) -> Option<u64> {
     let names = nats.names();
     let purge = async |subject: String, up_to| {
         nats.purge(&names.stream(), &subject, Some(up_to))
@@ -158,14 +163,9 @@ async fn on_server(nats: &Nats, request: &Request) -> Option<u64> {
         PurgeRecords(up_to) => purge(names.job_results(&job()), *up_to).await,
         PurgeSchedules(up_to) => purge(names.job_schedules(&job()), *up_to).await,
         Fire => {
-            let before = nats.queued(&job(), 0, 100).await.unwrap().0.len();
             let fired = wait_for("fired schedule", async || {
-                let (queued, _) = nats.queued(&job(), 0, 100).await.unwrap();
-                if queued.len() > before {
-                    Ok(queued.last().unwrap().seq)
-                } else {
-                    Err(queued.len())
-                }
+                let (queued, _) = nats.queued(&job(), end + 1, 100).await.unwrap();
+                queued.last().map(|one| one.seq).ok_or(end)
             });
             Some(fired.await)
         }
@@ -223,7 +223,7 @@ fn attempts(messages: &[Queued]) -> Vec<(u64, String, u32)> {
     messages.iter().map(attempt).collect()
 }
 
-async fn server_holds(nats: &Nats, answer: Option<u64>) -> Seen {
+async fn server_holds(nats: &Nats) -> Seen {
     let lasts = nats.last_records(&job(), &wanted()).await.unwrap();
     let mut last_seqs: Vec<_> = lasts.records.values().map(|(seq, _)| *seq).collect();
     last_seqs.sort_unstable();
@@ -240,7 +240,6 @@ async fn server_holds(nats: &Nats, answer: Option<u64>) -> Seen {
         );
     }
     Seen {
-        answer,
         queue: attempts(&queue),
         schedules: ids(&nats.scheduled(&job()).await.unwrap()),
         records: (nats.records_after(&job(), 0, 100).await.unwrap().0.iter())
@@ -258,14 +257,13 @@ async fn server_holds(nats: &Nats, answer: Option<u64>) -> Seen {
     }
 }
 
-fn model_holds(store: &Store, answer: Option<u64>) -> Seen {
+fn model_holds(store: &Store) -> Seen {
     let lasts = store.last_records(&store.air, &job(), &wanted());
     let mut last_seqs: Vec<_> = lasts.records.values().map(|(seq, _)| *seq).collect();
     last_seqs.sort_unstable();
     let queue = store.queued(&store.air, &job(), 0);
     let scheduled = store.scheduled(&store.air, &job());
     Seen {
-        answer,
         queue: attempts(&queue),
         schedules: ids(&scheduled),
         records: (store.records_after(&store.air, &job(), 0).iter())
@@ -283,25 +281,59 @@ fn model_holds(store: &Store, answer: Option<u64>) -> Seen {
     }
 }
 
-/// Runs the requests on both, and compares after each.
-async fn both_agree(requests: &[Request]) {
-    let server = Server::start();
-    let nats = server.connect_init().await;
+/// Runs the requests on both, and compares after each. Replicas may lag: what the server holds is looked at until it
+/// is what the model holds.
+async fn both_agree(nats: &Nats, name: &str, requests: &[Request]) {
     let mut store = Store::default();
     for (number, request) in requests.iter().enumerate() {
-        let answer = on_server(&nats, request).await;
-        let real = server_holds(&nats, answer).await;
-        let answer = on_model(&mut store, request);
+        let answer = on_server(nats, request, store.air.last_seq()).await;
+        let wanted = on_model(&mut store, request);
         assert_eq!(
-            model_holds(&store, answer),
-            real,
-            "request {number}: {request:?}"
+            answer, wanted,
+            "{name}: answer to request {number}: {request:?}"
         );
+        let wanted = model_holds(&store);
+        let what =
+            format!("agreement in `{name}` after request {number}, {request:?}, on {wanted:?}");
+        wait_for_within(LAG_MAX, &what, async || {
+            let real = server_holds(nats).await;
+            if real == wanted { Ok(()) } else { Err(real) }
+        })
+        .await;
     }
     assert_eq!(
         store.key(&job()) == Key::Absent,
         nats.job(&job()).await.unwrap() == Key::Absent
     );
+}
+
+/// Each scenario in an installation of its own on these servers.
+async fn all_agree(urls: &str, replicas: usize) {
+    for (number, (name, requests)) in scenarios().iter().enumerate() {
+        let options = Options {
+            url: Some(urls.to_owned()),
+            names: format!("air{number}").parse().unwrap(),
+            ..Options::default()
+        };
+        let nats = wait_for("server that takes streams", async || {
+            let nats = Nats::connect(&options, "test").await;
+            let nats = nats.map_err(|error| error.to_string())?;
+            let made = nats.init(Some(replicas), true).await;
+            made.map(|_| nats).map_err(|error| error.to_string())
+        })
+        .await;
+        both_agree(&nats, name, requests).await;
+    }
+}
+
+#[tokio::test]
+async fn the_model_is_like_one_server() {
+    all_agree(&Server::start().url(), 1).await;
+}
+
+#[tokio::test]
+async fn the_model_is_like_three_servers() {
+    all_agree(&Servers::cluster().urls(), 3).await;
 }
 
 fn publish(id: &'static str) -> Request {
@@ -312,102 +344,74 @@ fn record(id: &'static str, after: u64, beside: &[Beside]) -> Request {
     Request::Commit(id, after, beside.to_vec())
 }
 
-#[tokio::test]
-async fn an_expectation_decides() {
-    both_agree(&[
-        publish("a"),
-        record("a", 7, &[]),
-        record("a", 0, &[]),
-        record("a", 0, &[]),
-        record("b", 2, &[]),
-        record("a", 2, &[]),
-        record("a", 2, &[]),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn a_batch_is_stored_whole_or_not_at_all() {
-    both_agree(&[
-        publish("a"),
-        record("a", 0, &[Beside::Task("x"), Beside::Task("y")]),
-        record("a", 0, &[Beside::Task("z"), Later("a")]),
-        record("a", 2, &[Later("a"), Beside::Task("z")]),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn a_key_is_compared_and_swapped() {
+/// What is asked, one request after another.
+#[rustfmt::skip]
+fn scenarios() -> Vec<(&'static str, Vec<Request>)> {
     use Request::Key;
-    both_agree(&[
-        Key(3),
-        Key(0),
-        Key(0),
-        Key(1),
-        Key(1),
-        Erase(1),
-        Erase(2),
-        Key(2),
-        Key(0),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn what_is_deleted_is_no_last_message() {
-    both_agree(&[
-        publish("a"),
-        record("a", 0, &[]),
-        record("a", 2, &[]),
-        Delete(3),
-        Delete(3),
-        record("a", 3, &[]),
-        Delete(1),
-        publish("b"),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn a_purge_ends_at_its_sequence() {
-    both_agree(&[
-        publish("a"),
-        publish("b"),
-        record("a", 0, &[Later("a")]),
-        publish("c"),
-        PurgeQueue(2),
-        PurgeSchedules(3),
-        PurgeSchedules(9),
-        record("a", 3, &[]),
-        PurgeRecords(4),
-        record("a", 0, &[]),
-        PurgeRecords(99),
-        record("a", 0, &[]),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn a_schedule_fires_once_and_a_new_one_replaces_it() {
-    both_agree(&[
-        record("a", 0, &[Later("a")]),
-        record("a", 1, &[Soon("a")]),
-        Fire,
-        record("b", 0, &[Later("b")]),
-        record("b", 6, &[Unschedule]),
-        record("b", 6, &[Unschedule]),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn an_id_is_stored_once() {
-    both_agree(&[
-        Request::Publish("a", Some("once")),
-        Request::Publish("a", Some("once")),
-        Request::Publish("b", Some("twice")),
-        publish("a"),
-    ])
-    .await;
+    vec![
+        ("an expectation decides", vec![
+            publish("a"),
+            record("a", 7, &[]),
+            record("a", 0, &[]),
+            record("a", 0, &[]),
+            record("b", 2, &[]),
+            record("a", 2, &[]),
+            record("a", 2, &[]),
+        ]),
+        ("a batch is stored whole or not at all", vec![
+            publish("a"),
+            record("a", 0, &[Beside::Task("x"), Beside::Task("y")]),
+            record("a", 0, &[Beside::Task("z"), Later("a")]),
+            record("a", 2, &[Later("a"), Beside::Task("z")]),
+        ]),
+        ("a key is compared and swapped", vec![
+            Key(3),
+            Key(0),
+            Key(0),
+            Key(1),
+            Key(1),
+            Erase(1),
+            Erase(2),
+            Key(2),
+            Key(0),
+        ]),
+        ("what is deleted is no last message", vec![
+            publish("a"),
+            record("a", 0, &[]),
+            record("a", 2, &[]),
+            Delete(3),
+            Delete(3),
+            record("a", 3, &[]),
+            Delete(1),
+            publish("b"),
+        ]),
+        ("a purge ends at its sequence", vec![
+            publish("a"),
+            publish("b"),
+            record("a", 0, &[Later("a")]),
+            publish("c"),
+            PurgeQueue(2),
+            PurgeSchedules(3),
+            PurgeSchedules(9),
+            record("a", 3, &[]),
+            PurgeRecords(4),
+            record("a", 0, &[]),
+            PurgeRecords(99),
+            record("a", 0, &[]),
+        ]),
+        ("a schedule fires once and a new one replaces it", vec![
+            record("a", 0, &[Later("a")]),
+            record("a", 1, &[Soon("a")]),
+            Fire,
+            record("b", 0, &[Later("b")]),
+            record("b", 6, &[Unschedule]),
+            record("b", 6, &[Unschedule]),
+        ]),
+        ("an id is stored once", vec![
+            Request::Publish("a", Some("once")),
+            Request::Publish("a", Some("once")),
+            Request::Publish("b", Some("twice")),
+            publish("a"),
+        ]),
+    ]
 }
