@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use crate::docker::Docker;
 use crate::error::Result;
 use crate::{command, test, tools, workspace};
 
@@ -23,7 +24,11 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("licences and sources", licences)?;
     println!("== tests");
-    test::run(false, &["--no-fail-fast".to_owned()])
+    let docker = Docker::start();
+    if let Err(error) = &docker {
+        println!("== containers are left out, since Docker cannot be had here: {error}");
+    }
+    test::run(docker.ok().as_ref(), &["--no-fail-fast".to_owned()])
 }
 
 /// Advisories are not part of it: they change without the code, and would fail a change that is not at fault.

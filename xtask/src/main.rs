@@ -22,6 +22,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::docker::Docker;
+
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of Air-Executor")]
 struct Arguments {
@@ -92,7 +94,10 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Tools { names } => tools::run(&names),
-        Verb::Test { all, args } => test::run(all, &args),
+        Verb::Test { all, args } => {
+            let docker = all.then(Docker::start).transpose();
+            docker.and_then(|docker| test::run(docker.as_ref(), &args))
+        }
         Verb::Images => images::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),

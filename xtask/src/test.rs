@@ -15,18 +15,18 @@ use crate::{command, images, tools, workspace};
 /// The package whose tests need Docker.
 const CONTAINERS: &str = "air-containers";
 
-/// Runs all tests, or those that `args` (of `cargo test`) choose. The last line is the sum over all test binaries.
-pub(crate) fn run(all: bool, args: &[String]) -> Result<()> {
+/// Runs all tests, or those that `args` (of `cargo test`) choose; those of containers only where there is Docker. The last
+/// line is the sum over all test binaries.
+pub(crate) fn run(docker: Option<&Docker>, args: &[String]) -> Result<()> {
     let started = Instant::now();
-    let docker = all.then(Docker::start).transpose()?;
     let mut test = with_binaries_and_tools()?;
     if !names_a_package(args) {
         test.arg("--workspace");
-        if !all {
+        if docker.is_none() {
             test.args(["--exclude", CONTAINERS]);
         }
     }
-    if let Some(docker) = &docker {
+    if let Some(docker) = docker {
         test.env("AIR_IMAGES", images::build(docker)?)
             .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
             .envs(docker.env());
