@@ -18,6 +18,7 @@ use crate::backend::{Order, SpawnError};
 use crate::backlog::{Backlog, Pick, Ready};
 use crate::decide::{Folded, Pending, Rest, Step, View, decide, then};
 use crate::expire::Expired;
+use crate::requeue::{self, Found};
 use crate::shared::{Shared, now};
 use crate::{empty, remove, settle};
 
@@ -76,6 +77,7 @@ pub(crate) struct Look<'a> {
     pending: Option<Pending>,
     foreign_asked: bool,
     scanned_anew: bool,
+    searched: bool,
     expired: Option<Expired>,
 }
 
@@ -104,6 +106,7 @@ pub(crate) async fn advance(
         pending: None,
         foreign_asked: false,
         scanned_anew: false,
+        searched: false,
         expired: None,
     };
     let outcome = look.run().await;
@@ -122,6 +125,7 @@ impl Look<'_> {
                 folded: self.folded.as_ref(),
                 pick: self.pick.as_ref(),
                 pending: self.pending,
+                searched: self.searched || self.shared.is_searched(self.job, now()),
                 runner: Uuid::now_v7(),
             };
             let step = decide(&view, &self.shared.me)?;
@@ -130,6 +134,7 @@ impl Look<'_> {
                 Step::ReadRecords => self.read_records().await?,
                 Step::ReadQueue => self.read_queue(&spec).await?,
                 Step::Count => self.count().await?,
+                Step::Requeue => self.requeue().await?,
                 Step::Write(state) => self.write(&state).await?,
                 Step::Claim(state, ready) => match self.claim(*state, ready).await? {
                     Some(outcome) => return Ok(outcome),
@@ -300,6 +305,31 @@ impl Look<'_> {
         *self.backlog = Backlog::new(self.job.clone());
         self.reread().await?;
         Ok(None)
+    }
+
+    /// Publishes again what is lost. A key that counts what its records do not say is rebuilt from them.
+    async fn requeue(&mut self) -> Result<(), Failed> {
+        self.searched = true;
+        let Some(folded) = &self.folded else {
+            return Ok(());
+        };
+        match requeue::requeue(self.shared, self.job, &folded.ledger).await? {
+            Found::Lost(0) => self.shared.set_searched(self.job, now()),
+            Found::Lost(_) => {
+                self.backlog.expect_more();
+                self.reread().await?;
+            }
+            Found::Miscounted => self.rebuild("it counts what its records do not say"),
+        }
+        Ok(())
+    }
+
+    /// The key is taken for unreadable, which has it rebuilt from the records, and held.
+    fn rebuild(&mut self, reason: &str) {
+        let revision = self.key.revision();
+        self.key = Key::Garbage(revision, reason.to_owned());
+        *self.backlog = Backlog::new(self.job.clone());
+        self.forget();
     }
 
     /// Deletes what is left over; off the path of the next task. Each message is read before: in a stream

@@ -44,6 +44,8 @@ pub struct View<'a> {
     pub pick: Option<&'a Pick>,
     /// What is counted when the queue seems empty.
     pub pending: Option<Pending>,
+    /// Whether lost messages were searched for, in this look or a short while ago.
+    pub searched: bool,
     /// A fresh id, for the runner of a claim.
     pub runner: Uuid,
 }
@@ -77,6 +79,8 @@ pub enum Step {
     ReadQueue,
     /// Count schedules, then messages.
     Count,
+    /// Search for tasks to be tried again whose message is gone, and publish these anew.
+    Requeue,
     /// Write this state; nothing follows from it but what the next look says.
     Write(Box<JobState>),
     /// Write this state; then start the runner.
@@ -254,6 +258,9 @@ fn nothing_live(
     pick: &Pick,
     rest: impl Fn(Rest) -> Step,
 ) -> Result<Step, Invalid> {
+    if let Some(step) = search(view, state, pick) {
+        return Ok(step);
+    }
     let counters = &state.ledger.counters;
     let open = counters.retrying + counters.reset + counters.parked;
     if !pick.blocked.is_empty() {
@@ -310,6 +317,21 @@ fn nothing_live(
     } else {
         Step::Write(Box::new(done))
     })
+}
+
+/// What is to be looked at while more tasks are to be tried again than messages of them are known: each has
+/// one in the queue, or a schedule that brings it.
+fn search(view: &View<'_>, state: &JobState, pick: &Pick) -> Option<Step> {
+    let counters = &state.ledger.counters;
+    let unseen = (counters.retrying + counters.reset).saturating_sub(pick.again);
+    if unseen == 0 || view.searched {
+        return None;
+    }
+    let Some(pending) = view.pending else {
+        return Some(Step::Count);
+    };
+    let all_seen = pending.last_queued <= pick.scanned_to;
+    (all_seen && unseen > pending.schedules).then_some(Step::Requeue)
 }
 
 fn settle(

@@ -19,6 +19,7 @@ mod feeds;
 pub mod leases;
 pub mod recover;
 mod remove;
+pub mod requeue;
 pub mod settle;
 mod shared;
 

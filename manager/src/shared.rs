@@ -17,6 +17,9 @@ use crate::backend::process::Process;
 use crate::circle::Waits;
 use crate::decide::Me;
 
+/// Time between two searches of one manager for the lost messages of a job.
+const SEARCH_EVERY: Duration = Duration::from_secs(30);
+
 /// What was heard of specs.
 #[derive(Debug, Default)]
 struct Specs {
@@ -39,6 +42,8 @@ pub(crate) struct Shared {
     rollbacks: AtomicU64,
     specs: Mutex<Specs>,
     waits: Mutex<Waits>,
+    /// Jobs in which nothing was lost when it was last searched for.
+    searched: Mutex<HashMap<JobName, Time>>,
 }
 
 impl Shared {
@@ -58,6 +63,7 @@ impl Shared {
             rollbacks: AtomicU64::new(0),
             specs: Mutex::default(),
             waits: Mutex::default(),
+            searched: Mutex::default(),
         }
     }
 
@@ -101,6 +107,26 @@ impl Shared {
     pub(crate) fn forget(&self) {
         *self.specs() = Specs::default();
         *self.waits() = Waits::default();
+        self.searches().clear();
+    }
+
+    /// Lost messages of a job were searched for in vain: there is no need to do so again for a while.
+    pub(crate) fn set_searched(&self, job: &JobName, now: Time) {
+        let mut searched = self.searches();
+        searched.retain(|_, when| now.since(*when) < SEARCH_EVERY);
+        searched.insert(job.clone(), now);
+    }
+
+    /// Whether lost messages of a job were searched for a short while ago.
+    pub(crate) fn is_searched(&self, job: &JobName, now: Time) -> bool {
+        let searched = self.searches();
+        searched
+            .get(job)
+            .is_some_and(|when| now.since(*when) < SEARCH_EVERY)
+    }
+
+    fn searches(&self) -> MutexGuard<'_, HashMap<JobName, Time>> {
+        self.searched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads a job's spec where the watch may not have told it: of a job that is `new`, whose spec was

@@ -9,6 +9,7 @@ pub mod empty;
 pub mod look;
 pub mod recover;
 pub mod remove;
+pub mod requeue;
 pub mod runner;
 pub mod settle;
 pub mod user;

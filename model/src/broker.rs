@@ -52,6 +52,8 @@ pub struct Publish<P> {
     pub payload: Arc<P>,
     /// The sequence that must be the last of the subject, 0 for none; unchecked without.
     pub expect: Option<u64>,
+    /// The subject of which that is expected, where it is another one.
+    pub expect_of: Option<Arc<str>>,
     /// `Nats-Msg-Id`.
     pub id: Option<String>,
     /// Makes it a schedule.
@@ -66,6 +68,7 @@ impl<P> Clone for Publish<P> {
             subject: self.subject.clone(),
             payload: self.payload.clone(),
             expect: self.expect,
+            expect_of: self.expect_of.clone(),
             id: self.id.clone(),
             schedule: self.schedule.clone(),
             unschedule: self.unschedule.clone(),
@@ -80,6 +83,7 @@ impl<P> Publish<P> {
             subject: subject.into(),
             payload: payload.into(),
             expect: None,
+            expect_of: None,
             id: None,
             schedule: None,
             unschedule: None,
@@ -211,7 +215,8 @@ impl<P> Stream<P> {
     }
 
     fn check(&self, message: &Publish<P>) -> Result<(), Refused> {
-        let last = || self.last_of(&message.subject).map_or(0, |one| one.seq);
+        let subject = message.expect_of.as_ref().unwrap_or(&message.subject);
+        let last = || self.last_of(subject).map_or(0, |one| one.seq);
         match message.expect {
             Some(expected) if expected != last() => Err(Refused::WrongLast),
             _ => Ok(()),
@@ -265,6 +270,7 @@ impl<P> Stream<P> {
             subject: target,
             payload: fired.payload,
             expect: None,
+            expect_of: None,
             id: None,
             schedule: None,
             unschedule: None,

@@ -217,15 +217,18 @@ impl Canon {
     pub fn commit(&mut self, commit: &Commit) {
         self.plain(&commit.job);
         self.record(&commit.record);
-        for with in &commit.with {
-            match with {
-                With::Task(new) => self.new_task(new),
-                With::Schedule(new, _) => {
-                    self.plain("later");
-                    self.new_task(new);
-                }
-                With::Unschedule => self.plain("none"),
+        commit.with.iter().for_each(|with| self.with(with));
+    }
+
+    /// A message that goes with a record, or comes again.
+    pub fn with(&mut self, with: &With) {
+        match with {
+            With::Task(new) => self.new_task(new),
+            With::Schedule(new, _) => {
+                self.plain("later");
+                self.new_task(new);
             }
+            With::Unschedule => self.plain("none"),
         }
     }
 
@@ -241,6 +244,10 @@ impl Canon {
                 self.revision(*revision);
             }
             Write::Commit(commit, _) => self.commit(commit),
+            Write::Again(with, last) => {
+                self.with(with);
+                self.seq(*last);
+            }
             Write::Delete(seq) => self.seq(*seq),
             Write::Purge(filter, up_to) => {
                 self.plain(filter);

@@ -61,6 +61,8 @@ pub enum Write {
     Erase(JobName, u64),
     /// A record with what goes with it; `true` checks its expectation, as only a bug does not.
     Commit(Arc<Commit>, bool),
+    /// The next attempt of a task again, while the record at this sequence is its last.
+    Again(Arc<With>, u64),
     /// One message.
     Delete(u64),
     /// What matches, up to a sequence.
@@ -156,6 +158,7 @@ impl Store {
                 Ok(0)
             }
             Write::Commit(commit, checked) => self.commit(commit, *checked, now),
+            Write::Again(with, last) => self.publish_again(with, *last, now),
             Write::Delete(seq) => {
                 self.air.delete(*seq);
                 Ok(*seq)
@@ -213,8 +216,6 @@ impl Store {
     }
 
     fn message(&self, commit: &Commit, new: &NewTask, at: Option<Time>) -> Publish<Content> {
-        let mut task = new.task.clone();
-        task.id = Some(new.id.clone());
         let own = new.id == commit.record.task && new.job == commit.job;
         let parent = if own {
             self.parent_of(commit)
@@ -228,6 +229,34 @@ impl Store {
                 })
             })
         };
+        self.message_of(new, at, parent)
+    }
+
+    /// As `publish_again` in `nats/src/commit.rs`.
+    fn publish_again(&mut self, with: &With, last: u64, now: Time) -> Result<u64, Refused> {
+        let (new, at) = match with {
+            With::Task(new) => (new, None),
+            With::Schedule(new, at) => (new, Some(*at)),
+            With::Unschedule => return Ok(0),
+        };
+        let subject = self.names.results(&new.job, &new.id);
+        let parent = match self.air.last_of(&subject).map(|stored| &*stored.payload) {
+            Some(Content::Record(_, parent)) => parent.clone(),
+            Some(Content::Task(_)) | None => None,
+        };
+        let mut message = self.message_of(new, at, parent).expecting(last);
+        message.expect_of = Some(subject.into());
+        self.air.publish(message, now)
+    }
+
+    fn message_of(
+        &self,
+        new: &NewTask,
+        at: Option<Time>,
+        parent: Option<Parent>,
+    ) -> Publish<Content> {
+        let mut task = new.task.clone();
+        task.id = Some(new.id.clone());
         let content = Content::Task(Box::new(Message {
             task: Ok(task),
             attempt: new.attempt,

@@ -111,6 +111,24 @@ impl Nats {
         }
     }
 
+    /// Publishes the next attempt of a task again, whose message is gone, unless the task has another last record
+    /// than the one stored at `last`. Whether it is stored; it may be twice, where an answer was lost.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not take it, or the connection is closed.
+    pub async fn publish_again(&self, with: &With, last: u64, wire: Wire) -> Result<bool, Error> {
+        let (With::Task(new) | With::Schedule(new, _)) = with else {
+            return Ok(false);
+        };
+        let record = self.names.results(&new.job, &new.id);
+        let Some(message) = self.with_message(wire, with) else {
+            return Ok(false);
+        };
+        let message = message.expecting_of(&record, last);
+        let written = self.store_expecting(&message).await?;
+        Ok(matches!(written, Written::At(_)))
+    }
+
     /// Moves the time of the next attempt from the clock of whoever writes the record, which shows `now`, to
     /// the server's, by which schedules fire. Clocks that differ little are left as they are.
     ///

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use crate::request::{Backoff, WRONG_LAST_SEQUENCE, parse};
 use crate::{Error, Nats};
 
+/// Names the subject whose last sequence is expected, where it is not the message's own.
+const EXPECTED_OF: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 /// Tries of a write after which people are told.
 const TRIES_TOLD: u32 = 3;
 
@@ -40,6 +42,13 @@ impl Outgoing {
     pub(crate) fn expecting(mut self, sequence: u64) -> Self {
         self.headers.insert(EXPECTED, sequence.to_string());
         self
+    }
+
+    /// The same message, to be refused unless `sequence` is the last of another subject.
+    pub(crate) fn expecting_of(self, subject: &str, sequence: u64) -> Self {
+        let mut message = self.expecting(sequence);
+        message.headers.insert(EXPECTED_OF, subject);
+        message
     }
 
     /// The same message, to be forgotten by the server after a time.

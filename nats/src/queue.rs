@@ -223,13 +223,32 @@ impl Nats {
         self.all_on(&self.names.job_schedules(job)).await
     }
 
-    async fn all_on(&self, subject: &str) -> Result<Vec<Queued>, Error> {
-        let mut all = Vec::new();
+    /// Everything that brings a task of a job to a runner, as the leader has it: schedules first, then messages, so
+    /// that a schedule that fires meanwhile is seen as a message.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn each_pending(
+        &self,
+        job: &JobName,
+        mut each: impl FnMut(Queued),
+    ) -> Result<(), Error> {
+        let schedules = self.names.job_schedules(job);
+        self.each_on(&schedules, &mut each).await?;
+        self.each_on(&self.names.tasks(job), &mut each).await
+    }
+
+    async fn each_on(&self, subject: &str, mut each: impl FnMut(Queued)) -> Result<(), Error> {
         self.each(&self.names.stream(), subject, 1, |stored| {
-            all.push(Queued::of_stored(stored));
+            each(Queued::of_stored(stored));
             Ok(())
         })
-        .await?;
+        .await
+    }
+
+    async fn all_on(&self, subject: &str) -> Result<Vec<Queued>, Error> {
+        let mut all = Vec::new();
+        self.each_on(subject, |message| all.push(message)).await?;
         Ok(all)
     }
 

@@ -37,6 +37,8 @@ enum Request {
     Publish(&'static str, Option<&'static str>),
     /// A record of a task, expecting this one to be the last, with what goes with it.
     Commit(&'static str, u64, Vec<Beside>),
+    /// A task's next attempt again, expecting this to be its last record.
+    Again(Beside, u64),
     /// The key, expecting a revision.
     Key(u64),
     /// Every trace of the key up to a revision.
@@ -96,7 +98,7 @@ fn task(id: &str) -> Task {
     task
 }
 
-fn commit(id: &str, after: u64, beside: &[Beside]) -> Commit {
+fn with(one: &Beside) -> With {
     let new = |id: &str| NewTask {
         job: job(),
         id: id.parse().unwrap(),
@@ -105,12 +107,15 @@ fn commit(id: &str, after: u64, beside: &[Beside]) -> Commit {
         parent: None,
         traceparent: None,
     };
-    let with = |one: &Beside| match one {
+    match one {
         Beside::Task(id) => With::Task(new(id)),
         Soon(id) => With::Schedule(new(id), now().after(SOON)),
         Later(id) => With::Schedule(new(id), now().after(Duration::from_secs(3600))),
         Unschedule => With::Unschedule,
-    };
+    }
+}
+
+fn commit(id: &str, after: u64, beside: &[Beside]) -> Commit {
     let record = Record::new(id.parse().unwrap(), Status::Retrying, 1, now());
     Commit {
         job: job(),
@@ -140,6 +145,12 @@ async fn on_server(nats: &Nats, request: &Request, end: u64) -> Option<u64> {
                 Committed::Over => None,
                 Committed::Refused(text) => panic!("{text}"),
             }
+        }
+        Request::Again(beside, last) => {
+            let again = with(beside);
+            let stored = nats.publish_again(&again, *last, Wire::Json).await.unwrap();
+            let end = nats.stream_end(&names.stream()).await.unwrap();
+            stored.then_some(end)
         }
         Request::Key(expected) => {
             match nats
@@ -192,6 +203,7 @@ fn on_model(store: &mut Store, request: &Request) -> Option<u64> {
         Request::Commit(id, after, beside) => {
             Write::Commit(Arc::new(commit(id, *after, beside)), true)
         }
+        Request::Again(beside, last) => Write::Again(Arc::new(with(beside)), *last),
         Request::Key(expected) => {
             let value = Value::State(Box::new(JobState::new(now())));
             Write::Key(job(), Arc::new(value), Some(*expected))
@@ -345,9 +357,12 @@ fn record(id: &'static str, after: u64, beside: &[Beside]) -> Request {
 }
 
 /// What is asked, one request after another.
-#[rustfmt::skip]
 fn scenarios() -> Vec<(&'static str, Vec<Request>)> {
-    use Request::Key;
+    [about_records(), about_the_rest()].concat()
+}
+
+#[rustfmt::skip]
+fn about_records() -> Vec<(&'static str, Vec<Request>)> {
     vec![
         ("an expectation decides", vec![
             publish("a"),
@@ -358,12 +373,32 @@ fn scenarios() -> Vec<(&'static str, Vec<Request>)> {
             record("a", 2, &[]),
             record("a", 2, &[]),
         ]),
+        ("what comes again is stored while its record is the last", vec![
+            publish("a"),
+            record("a", 0, &[Later("a")]),
+            PurgeSchedules(9),
+            Request::Again(Later("a"), 1),
+            Request::Again(Later("a"), 2),
+            Request::Again(Later("a"), 2),
+            Request::Again(Beside::Task("a"), 2),
+            record("a", 2, &[]),
+            Request::Again(Beside::Task("a"), 2),
+            Request::Again(Soon("a"), 2),
+            Request::Again(Beside::Task("b"), 0),
+        ]),
         ("a batch is stored whole or not at all", vec![
             publish("a"),
             record("a", 0, &[Beside::Task("x"), Beside::Task("y")]),
             record("a", 0, &[Beside::Task("z"), Later("a")]),
             record("a", 2, &[Later("a"), Beside::Task("z")]),
         ]),
+    ]
+}
+
+#[rustfmt::skip]
+fn about_the_rest() -> Vec<(&'static str, Vec<Request>)> {
+    use Request::Key;
+    vec![
         ("a key is compared and swapped", vec![
             Key(3),
             Key(0),

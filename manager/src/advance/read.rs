@@ -89,7 +89,7 @@ impl Look<'_> {
     /// somebody purged them), and it is rebuilt from those that are left; or the replies only lag, and the job is
     /// looked at again.
     async fn check_ahead(&mut self) -> Result<(), Failed> {
-        let Key::State(state, revision) = &self.key else {
+        let Key::State(state, _) = &self.key else {
             return Err(Failed::Lagging);
         };
         let nats = &self.shared.nats;
@@ -99,10 +99,7 @@ impl Look<'_> {
             return Err(Failed::Lagging);
         }
         tracing::error!(job = %self.job, named, end, "the key names records that are gone; rebuilding it");
-        let reason = "it names records that are gone".to_owned();
-        self.key = Key::Garbage(*revision, reason);
-        *self.backlog = Backlog::new(self.job.clone());
-        self.forget();
+        self.rebuild("it names records that are gone");
         Ok(())
     }
 

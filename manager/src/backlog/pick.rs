@@ -23,6 +23,8 @@ pub struct Pick {
     pub decisions: Vec<Decision>,
     /// Tasks that wait for others: their message, and what they wait for.
     pub blocked: Vec<(TaskId, Vec<Need>)>,
+    /// Of the tasks that wait for others, those that are tried again.
+    pub again: u64,
     /// Messages up to this sequence were looked at.
     pub scanned_to: u64,
 }
@@ -75,6 +77,7 @@ impl Backlog {
     /// Says what may be done next.
     pub fn pick(&self, context: Context<'_>) -> Pick {
         let mut reasons = 0;
+        let mut again = BTreeSet::new();
         let mut pick = Pick {
             scanned_to: self.cursor,
             ..Pick::default()
@@ -104,9 +107,15 @@ impl Backlog {
                     });
                     break;
                 }
-                Judgement::Blocked => pick.blocked.push((entry.id.clone(), entry.needs.clone())),
+                Judgement::Blocked => {
+                    if entry.attempt > 1 {
+                        again.insert(&entry.id);
+                    }
+                    pick.blocked.push((entry.id.clone(), entry.needs.clone()));
+                }
             }
         }
+        pick.again = again.len() as u64;
         pick
     }
 

@@ -47,6 +47,7 @@ struct Seen {
     folded: Option<Folded>,
     pick: Option<Pick>,
     pending: Option<Pending>,
+    searched: bool,
 }
 
 impl Seen {
@@ -61,6 +62,7 @@ impl Seen {
                 last_queued: 0,
                 last_seq: 9,
             }),
+            searched: false,
         }
     }
 
@@ -76,6 +78,7 @@ impl Seen {
             folded: self.folded.as_ref(),
             pick: self.pick.as_ref(),
             pending: self.pending,
+            searched: self.searched,
             runner: Uuid::nil(),
         };
         decide(&view, &me()).unwrap()
@@ -250,6 +253,7 @@ fn a_job_is_not_done_while_anything_is_left() {
         let ledger = state.ledger.clone();
         let mut seen = Seen::of(state);
         seen.folded.as_mut().unwrap().ledger = ledger;
+        seen.searched = true;
         assert_eq!(seen.step(), rest);
     }
     let mut seen = Seen::waiting();
@@ -260,6 +264,63 @@ fn a_job_is_not_done_while_anything_is_left() {
         "completed",
         "a message that is left over is no task"
     );
+}
+
+#[test]
+fn a_task_to_be_tried_again_of_which_no_message_is_known_is_searched_for() {
+    let mut state = JobState::new(NOW);
+    (state.ledger.counters.retrying, state.ledger.counters.reset) = (2, 1);
+    let ledger = state.ledger.clone();
+    let mut seen = Seen::of(state);
+    seen.folded.as_mut().unwrap().ledger = ledger;
+    let pick = Pick {
+        blocked: vec![
+            ("b".parse().unwrap(), vec![]),
+            ("c".parse().unwrap(), vec![]),
+        ],
+        again: 1,
+        scanned_to: 5,
+        ..Pick::default()
+    };
+    let rest = Step::Rest(Rest::Blocked);
+    let step = |pick: &Pick, pending: Option<(u64, u64)>, searched| {
+        let pending = pending.map(|(schedules, last_queued)| Pending {
+            schedules,
+            last_queued,
+            last_seq: 9,
+        });
+        let (pick, key, spec) = (Some(pick.clone()), seen.key.clone(), seen.spec.clone());
+        let folded = seen.folded.clone();
+        let seen = Seen {
+            key,
+            spec,
+            folded,
+            pick,
+            pending,
+            searched,
+        };
+        seen.step()
+    };
+    assert_eq!(step(&pick, None, false), Step::Count);
+    assert_eq!(
+        step(&pick, Some((2, 5)), false),
+        rest,
+        "two schedules and one in the queue"
+    );
+    assert_eq!(
+        step(&pick, Some((1, 5)), false),
+        Step::Requeue,
+        "others wait meanwhile"
+    );
+    assert_eq!(
+        step(&pick, Some((1, 6)), false),
+        rest,
+        "the newest message was not looked at"
+    );
+    assert_eq!(step(&pick, Some((1, 5)), true), rest, "once is enough");
+    assert_eq!(step(&Pick::default(), Some((2, 0)), false), Step::Requeue);
+    let queued = Pick { again: 3, ..pick };
+    assert_eq!(step(&queued, None, false), rest, "nothing is to be counted");
 }
 
 #[test]
@@ -348,6 +409,7 @@ fn a_completed_job_waits_for_news_and_is_forgotten_at_last() {
         folded: seen.folded.as_ref(),
         pick: seen.pick.as_ref(),
         pending: seen.pending,
+        searched: false,
         runner: Uuid::nil(),
     };
     assert_eq!(decide(&view_later, &me()).unwrap(), Step::Forget);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::empty::Empty;
 use super::remove::Remove;
+use super::requeue::Requeue;
 use super::runner::Runner;
 use super::settle::{Deed, End, Settle, Stage as Settling};
 use super::{Env, Flow, Swapping};
@@ -43,6 +44,8 @@ pub struct Look {
     pub foreign_asked: bool,
     /// The queue was read anew.
     pub scanned_anew: bool,
+    /// Lost messages were searched for.
+    pub searched: bool,
     /// The next request.
     pub next: Next,
     /// How it ended.
@@ -70,6 +73,8 @@ pub enum Next {
     CountSchedules,
     /// Counts messages; this many schedules there were.
     CountQueue(u64),
+    /// Publishes again what is lost.
+    Requeue(Box<Requeue>),
     /// Writes.
     Swap(Swapping, After),
     /// Commits decisions.
@@ -113,6 +118,7 @@ impl Look {
             pending: None,
             foreign_asked: false,
             scanned_anew: false,
+            searched: false,
             rest: None,
             short: false,
         }
@@ -125,6 +131,7 @@ impl Look {
             Next::Settle(settle) => settle.writes(),
             Next::Empty(empty) => empty.writes(),
             Next::Remove(remove) => remove.writes(),
+            Next::Requeue(requeue) => requeue.writes(),
             _ => false,
         }
     }
@@ -183,6 +190,7 @@ impl Look {
                 let flow = remove.step(env);
                 self.sub(env, waits, flow, Next::Remove(remove))
             }
+            Next::Requeue(requeue) => self.requeue(env, waits, requeue),
             Next::Forget => {
                 env.write(&Write::Erase(self.job.clone(), self.key.revision()));
                 Flow::Ends
@@ -204,6 +212,22 @@ impl Look {
             *self.backlog = Backlog::new(self.job.clone());
         }
         self.reread(env, waits)
+    }
+
+    fn requeue(&mut self, env: &mut Env<'_>, waits: &mut Waits, mut requeue: Box<Requeue>) -> Flow {
+        self.searched = true;
+        match requeue.step(env) {
+            Flow::Goes => {
+                self.next = Next::Requeue(requeue);
+                Flow::Goes
+            }
+            Flow::Ends if !requeue.found => self.decide(env, waits),
+            Flow::Ends if self.short => Flow::Ends,
+            Flow::Ends => {
+                self.backlog.expect_more();
+                self.reread(env, waits)
+            }
+        }
     }
 
     fn reread(&mut self, env: &mut Env<'_>, waits: &mut Waits) -> Flow {
@@ -337,6 +361,7 @@ impl Look {
             folded: self.folded.as_ref(),
             pick: self.pick.as_ref(),
             pending: self.pending,
+            searched: self.searched,
             runner: env.run(),
         };
         #[allow(
@@ -356,6 +381,7 @@ impl Look {
                 left if left.is_empty() => Next::CountSchedules,
                 left => Next::Delete(left, true),
             },
+            Step::Requeue => Next::Requeue(Box::new(Requeue::new(self.job.clone()))),
             Step::Write(state) => swap(*state, After::Look),
             Step::Claim(state, ready) => {
                 *env.runs += 1;

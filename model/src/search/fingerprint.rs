@@ -4,6 +4,7 @@ use crate::actor::empty::{self, Empty};
 use crate::actor::look::{After, Look, Next};
 use crate::actor::recover::{self, Recover};
 use crate::actor::remove::{self, Remove};
+use crate::actor::requeue::{self, Requeue};
 use crate::actor::runner::{self, Runner};
 use crate::actor::settle::{self, Deed, End, Settle};
 use crate::actor::user::{self, User};
@@ -44,7 +45,7 @@ impl Canon {
     fn look(&mut self, look: &Look) {
         self.plain(&look.job);
         self.key(&look.key);
-        self.plain(&(look.foreign_asked, look.scanned_anew));
+        self.plain(&(look.foreign_asked, look.scanned_anew, look.searched));
         self.maybe(look.folded.as_ref(), |folded, canon| {
             canon.ledger(&folded.ledger);
             canon.plain(&folded.failed);
@@ -57,6 +58,7 @@ impl Canon {
                 .iter()
                 .for_each(|decision| canon.decision(decision));
             pick.blocked.iter().for_each(|(task, _)| canon.plain(task));
+            canon.plain(&pick.again);
             canon.seq(pick.scanned_to);
         });
         self.maybe(look.pending.as_ref(), |pending, canon| {
@@ -90,6 +92,7 @@ impl Canon {
             Next::Settle(settle) => self.settle(settle),
             Next::Empty(empty) => self.empty(empty),
             Next::Remove(remove) => self.remove(remove),
+            Next::Requeue(requeue) => self.requeue(requeue),
             Next::Key
             | Next::Records
             | Next::Foreign
@@ -97,6 +100,20 @@ impl Canon {
             | Next::CountSchedules
             | Next::Forget
             | Next::End => {}
+        }
+    }
+
+    fn requeue(&mut self, requeue: &Requeue) {
+        self.plain(&std::mem::discriminant(&requeue.stage));
+        self.plain(&requeue.found);
+        let unseen = requeue.unseen.clone().tasks();
+        for (task, seq) in unseen.iter().chain(&requeue.tasks) {
+            self.plain(task);
+            self.seq(*seq);
+        }
+        if let requeue::Stage::Publish(with, last) = &requeue.stage {
+            self.with(with);
+            self.seq(*last);
         }
     }
 

@@ -55,6 +55,8 @@ pub enum Fault {
     Lag(u64),
     /// A manager hears of no change of a key for so many milliseconds.
     Deaf(usize, u64),
+    /// Somebody deletes the message of one of the tasks that are to be tried again.
+    Lose(u64),
 }
 
 /// One run.
@@ -91,9 +93,14 @@ impl Plan {
         let deeds = (0..dice.below(4))
             .map(|_| deed(&mut dice, &jobs, count))
             .collect();
-        let faults = (0..dice.below(10))
+        let mut faults: Vec<_> = (0..dice.below(10))
             .map(|_| fault(&mut dice, managers))
             .collect();
+        // After all else, which stays what it was.
+        faults.extend((0..dice.below(4)).map(|_| {
+            let at = dice.below(TROUBLE);
+            (at, Fault::Lose(dice.below(100)))
+        }));
         Self {
             seed,
             managers,

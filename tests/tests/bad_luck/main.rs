@@ -12,6 +12,7 @@ mod clocks;
 mod disk;
 mod frozen;
 mod leases;
+mod lost;
 mod neighbours;
 mod older;
 mod servers;

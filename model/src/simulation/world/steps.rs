@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use air_protocol::names::JobName;
+use air_protocol::record::is_live;
+use air_protocol::task::Work;
 use air_runner::hold::Times;
 use uuid::Uuid;
 
@@ -15,7 +17,7 @@ use crate::actor::{Env, Flow, Reply};
 use crate::bug::Bug;
 use crate::simulation::manager::Memory;
 use crate::simulation::plan::Fault;
-use crate::store::{Deposed, Write};
+use crate::store::{Deposed, Write, queued};
 
 impl World {
     /// What becomes of the answer to the next write.
@@ -258,7 +260,44 @@ impl World {
                     *deaf = self.now + span.min(10_000);
                 }
             }
+            Fault::Lose(number) => self.lose(number),
         }
+    }
+
+    /// Deletes what brings back one of the tasks that are to be tried again.
+    fn lose(&mut self, number: u64) {
+        let mut messages = Vec::new();
+        for stored in self.store.air.all() {
+            let job = stored.subject.split('.').nth(2).map(str::parse::<JobName>);
+            let (Some(Ok(job)), Some(message)) = (job, queued(stored)) else {
+                continue;
+            };
+            let last = self.store.last_record(&job, &message.id);
+            let last = last.map(|(seq, record)| record.last(seq));
+            if last.is_some() && is_live(message.attempt, last) {
+                messages.push((job, message));
+            }
+        }
+        let index = usize::try_from(number).unwrap_or(0);
+        let Some(index) = index.checked_rem(messages.len()) else {
+            return;
+        };
+        let (job, task) = (messages[index].0.clone(), messages[index].1.id.clone());
+        self.tell(format!("{job}/{task} loses its message"));
+        for (_, message) in messages
+            .iter()
+            .filter(|one| (&one.0, &one.1.id) == (&job, &task))
+        {
+            self.store.air.delete(message.seq);
+            // With the rest of a family goes, for now, what its parent queued.
+            if let Ok(Work::Fanout(fanout)) = message.task.as_ref().map(|task| &task.work)
+                && let Some((job, task)) = fanout.parent.split_once('/')
+                && let (Ok(job), Ok(task)) = (job.parse(), task.parse())
+            {
+                self.robbed.insert((job, task));
+            }
+        }
+        self.robbed.insert((job, task));
     }
 
     /// Nobody answers for a while; the leader that was may answer old reads a while longer.
@@ -342,6 +381,7 @@ pub(super) fn short(write: &Write) -> String {
                 record.after
             )
         }
+        Write::Again(with, last) => format!("again after {last}: {with:?}"),
         Write::Delete(seq) => format!("delete {seq}"),
         Write::Purge(filter, up_to) => format!("purge {filter} up to {up_to}"),
     }
