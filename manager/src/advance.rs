@@ -61,6 +61,8 @@ pub(crate) enum Outcome {
     Rest(Rest),
     /// There is a task to run, and no place for a runner.
     Full,
+    /// Records whose time is over are left: the next look purges more.
+    More,
     /// There is no such job.
     Gone,
 }
@@ -79,6 +81,8 @@ pub(crate) struct Look<'a> {
     scanned_anew: bool,
     searched: bool,
     expired: Option<Expired>,
+    /// As many records were purged as are in one go.
+    purged_full: bool,
 }
 
 /// Looks at a job, from the key as the watch knows it, or else from the leader. What is remembered in
@@ -108,6 +112,7 @@ pub(crate) async fn advance(
         scanned_anew: false,
         searched: false,
         expired: None,
+        purged_full: false,
     };
     let outcome = look.run().await;
     look.delete_leftovers().await?;
@@ -162,6 +167,7 @@ impl Look<'_> {
                     }
                 }
                 Step::Rest(_) if self.key == Key::Absent => return Ok(Outcome::Gone),
+                Step::Rest(_) if self.purged_full => return Ok(Outcome::More),
                 Step::Rest(rest) => return Ok(Outcome::Rest(rest)),
             }
         }
@@ -214,6 +220,10 @@ impl Look<'_> {
         let records = names.job_results(self.job);
         nats.purge(&names.stream(), &records, Some(expired.up_to))
             .await?;
+        if expired.more {
+            self.backlog.expire_again();
+            self.purged_full = true;
+        }
         Ok(())
     }
 

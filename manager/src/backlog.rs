@@ -146,6 +146,11 @@ impl Backlog {
         is_time
     }
 
+    /// More records whose time is over may be left: the next look is not to wait for its minute.
+    pub fn expire_again(&mut self) {
+        self.expiry = None;
+    }
+
     /// Whether every message up to this sequence was seen, and none of them is left over.
     pub fn knows_to(&self, seq: u64) -> bool {
         (self.whole || self.cursor >= seq) && self.leftovers.range(..=seq).next().is_none()

@@ -335,7 +335,7 @@ impl Control {
         let mut keep = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
         match outcome {
             Ok(Outcome::Started) => keep = true,
-            Ok(Outcome::Full) => {
+            Ok(Outcome::Full | Outcome::More) => {
                 keep = true;
                 self.agenda.again(job);
             }

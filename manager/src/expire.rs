@@ -1,10 +1,8 @@
 //! Retention: finds records whose time (`keep`) is over, always a beginning of the job's history.
 //!
-//! A beginning is taken only up to where every task in it is over within it, no queued task needs
-//! one of them, and no message that might belong to them is left in the queue: without its record
-//! such a message would be live again.
-
-use std::collections::HashMap;
+//! Of a task that is not over, or that a queued task needs, the last record stays, and all after it. One
+//! whose last record comes later may lose those before: its last one says all that matters. No message
+//! that might belong to a purged record may be left in the queue: without it the message would be live again.
 
 use air_nats::records::At;
 use air_protocol::ledger::{Counters, Ledger};
@@ -28,6 +26,8 @@ pub(crate) struct Expired {
     pub(crate) counters: Counters,
     /// Blobs that go with the records.
     pub(crate) blobs: Vec<String>,
+    /// More may follow at once: as many were looked at as are in one go.
+    pub(crate) more: bool,
 }
 
 /// Looks for records of a job whose time is over.
@@ -49,9 +49,7 @@ pub(crate) async fn expired(
         .records_after(job, ledger.purged_to, RECORDS)
         .await?;
     let mut records: Vec<At> = records.iter().take_while(old).cloned().collect();
-    if records.is_empty() {
-        return Ok(None);
-    }
+    let more = records.len() == RECORDS;
     let mut tasks: Vec<_> = records
         .iter()
         .map(|(_, record)| (job.clone(), record.task.clone()))
@@ -61,14 +59,10 @@ pub(crate) async fn expired(
     let lasts = shared.nats.last_records(job, &tasks).await?;
     let needed = |task: &TaskId| shared.waits().is_needed(&(job.clone(), task.clone()));
     let last = |task: &TaskId| {
-        lasts
-            .records
-            .get(&(job.clone(), task.clone()))
-            .map_or(u64::MAX, |(seq, _)| *seq)
+        let last = lasts.records.get(&(job.clone(), task.clone()));
+        last.map(|(seq, _)| *seq)
     };
-    keep_whole_tasks(&mut records, |task| {
-        if needed(task) { u64::MAX } else { last(task) }
-    });
+    cut(&mut records, last, needed);
     let Some((up_to, _)) = records.last() else {
         return Ok(None);
     };
@@ -86,40 +80,35 @@ pub(crate) async fn expired(
     Ok(Some(Expired {
         up_to: *up_to,
         counters: purged.counters,
-        blobs: blobs(&records),
+        blobs: blobs(&records, last),
+        more,
     }))
 }
 
 /// Blobs that go with the records: outputs, and the pages of fan-outs that did not queue them.
-fn blobs(records: &[At]) -> Vec<String> {
-    let records = records.iter().map(|(_, record)| record);
-    let lasts: HashMap<_, _> = records
-        .clone()
-        .map(|record| (&record.task, record))
-        .collect();
-    let left = lasts
-        .values()
-        .filter(|last| last.status != Status::Succeeded);
-    let pages = left.flat_map(|last| last.spec.iter().flat_map(Task::blobs));
-    let outputs = records.filter_map(|record| record.output_blob.clone());
+fn blobs(records: &[At], last: impl Fn(&TaskId) -> Option<u64>) -> Vec<String> {
+    let left = records.iter().filter(|(seq, record)| {
+        record.status != Status::Succeeded && last(&record.task) == Some(*seq)
+    });
+    let pages = left.flat_map(|(_, record)| record.spec.iter().flat_map(Task::blobs));
+    let outputs = records.iter();
+    let outputs = outputs.filter_map(|(_, record)| record.output_blob.clone());
     outputs.chain(pages).collect()
 }
 
-/// Cuts records off the end until every task has all its records in, and is over.
-fn keep_whole_tasks(records: &mut Vec<At>, last: impl Fn(&TaskId) -> u64) {
-    loop {
-        let mut first = HashMap::new();
-        let mut is_over = HashMap::new();
-        for (seq, record) in records.iter() {
-            first.entry(&record.task).or_insert(*seq);
-            is_over.insert(&record.task, record.status.is_final());
-        }
-        let end = records.last().map_or(0, |(seq, _)| *seq);
-        let open = |task: &&&TaskId| !is_over[**task] || last(task) > end;
-        let Some(cut) = first.keys().filter(open).map(|task| first[*task]).min() else {
-            return;
-        };
-        records.retain(|(seq, _)| *seq < cut);
+/// Cuts records off the end, from the first on that must stay: the last one of a task that is not over, or is needed.
+fn cut(
+    records: &mut Vec<At>,
+    last: impl Fn(&TaskId) -> Option<u64>,
+    needed: impl Fn(&TaskId) -> bool,
+) {
+    let stays = |(seq, record): &At| match last(&record.task) {
+        Some(last) if last > *seq => false,
+        Some(_) => !record.status.is_final() || needed(&record.task),
+        None => true,
+    };
+    if let Some(first) = records.iter().position(stays) {
+        records.truncate(first);
     }
 }
 
@@ -159,16 +148,23 @@ mod tests {
         records[4].1.output_blob = Some("output".into());
         let run = uuid::Uuid::nil();
         let wanted = ["output".to_owned(), format!("{run}.2"), format!("{run}.3")];
-        assert_eq!(blobs(&records), wanted);
+        let last = |task: &TaskId| {
+            let of_task = records.iter().filter(|(_, record)| record.task == *task);
+            of_task.map(|(seq, _)| *seq).max()
+        };
+        assert_eq!(blobs(&records, last), wanted);
+        let later = |_: &TaskId| Some(9);
+        assert_eq!(blobs(&records, later), ["output"], "they went on later");
     }
 
-    fn kept(mut records: Vec<At>, last: impl Fn(&str) -> u64) -> Vec<u64> {
-        keep_whole_tasks(&mut records, |task| last(task.as_str()));
+    fn kept(mut records: Vec<At>, last: impl Fn(&str) -> Option<u64>, needed: &str) -> Vec<u64> {
+        let needed = |task: &TaskId| task.as_str() == needed;
+        cut(&mut records, |task| last(task.as_str()), needed);
         records.into_iter().map(|(seq, _)| seq).collect()
     }
 
     #[test]
-    fn whole_tasks_go_together() {
+    fn the_last_record_of_an_open_or_needed_task_stays() {
         let records = || {
             vec![
                 at(1, "a", Status::Succeeded),
@@ -178,17 +174,36 @@ mod tests {
             ]
         };
         let lasts = |task: &str| match task {
-            "a" => 1,
-            "b" => 4,
-            _ => 3,
+            "a" => Some(1),
+            "b" => Some(4),
+            _ => Some(3),
         };
-        let but = |task: &'static str, last: u64| {
+        let but = |task: &'static str, last: Option<u64>| {
             move |other: &str| if other == task { last } else { lasts(other) }
         };
         let none = [0_u64; 0];
-        assert_eq!(kept(records(), lasts), [1, 2, 3, 4]);
-        assert_eq!(kept(records(), but("b", 9)), [1], "b went on later");
-        assert_eq!(kept(records(), but("a", u64::MAX)), none, "a is needed");
-        assert_eq!(kept(records()[..3].to_vec(), lasts), [1], "b is open");
+        assert_eq!(kept(records(), lasts, ""), [1, 2, 3, 4]);
+        assert_eq!(kept(records(), lasts, "a"), none, "a is needed");
+        assert_eq!(kept(records(), lasts, "b"), [1, 2, 3], "b is needed");
+        assert_eq!(kept(records(), but("a", None), ""), none, "unknown");
+        let going_on = but("b", Some(9));
+        assert_eq!(kept(records(), going_on, ""), [1, 2, 3, 4], "b goes on");
+        let open = but("b", Some(2));
+        assert_eq!(kept(records()[..3].to_vec(), open, ""), [1], "b is open");
+    }
+
+    #[test]
+    fn tasks_that_overlap_without_end_stay_bounded() {
+        // Each task's last record comes after the first one of the next task.
+        let names: Vec<String> = (0..10).map(|n| format!("t{n}")).collect();
+        let mut records = Vec::new();
+        for (n, name) in (0_u64..).zip(&names) {
+            records.push(at(2 * n + 1, name, Status::Retrying));
+            if n > 0 {
+                records.push(at(2 * n + 2, &names[n as usize - 1], Status::Succeeded));
+            }
+        }
+        let last = |task: &str| Some(2 * task[1..].parse::<u64>().unwrap() + 4);
+        assert_eq!(kept(records.clone(), last, "").len(), records.len());
     }
 }

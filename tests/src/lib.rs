@@ -10,6 +10,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod clock;
 mod cluster;
 mod history;
 mod installation;

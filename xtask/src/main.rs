@@ -14,6 +14,7 @@ mod error;
 mod images;
 mod model;
 mod powercut;
+mod soak;
 mod test;
 mod tools;
 mod workspace;
@@ -63,6 +64,8 @@ enum Verb {
     },
     /// Let servers, managers, runners and the network of a cluster fail under load, for minutes or hours
     Chaos(chaos::Options),
+    /// Load three managers with a million tasks, and see that nothing grows
+    Soak(soak::Options),
     /// Cut the power of servers under load, and count what is lost; as root
     Powercut(powercut::Options),
     /// Search every state of small scenarios for broken invariants, by the product's own decisions
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Verb::Chaos(options) => chaos::run(&options),
         Verb::Model { options } => model::run("check", &options),
         Verb::Sim { options } => model::run("sim", &options),
+        Verb::Soak(options) => soak::run(&options),
         Verb::Powercut(options) => powercut::run(&options),
         Verb::Demo(options) => demo::run(&options),
     };

@@ -208,7 +208,7 @@ impl Look<'_> {
             return Ok(());
         };
         let has_records = folded.ledger.accounted > folded.ledger.purged_to;
-        if !has_records || !self.backlog.is_time_to_expire(now()) {
+        if !has_records || self.purged_full || !self.backlog.is_time_to_expire(now()) {
             return Ok(());
         }
         let (shared, backlog) = (self.shared, &*self.backlog);

@@ -1,13 +1,11 @@
 //! Clocks that jump, under managers and runners: no lease is judged by the wall clock, and a runner whose
 //! machine was suspended knows that its lease may be over.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use air_protocol::limits::KILL_GRACE;
 use air_protocol::record::Status;
-use air_tests::{Installation, Program, check, wait_for};
+use air_tests::{Installation, check, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -15,41 +13,11 @@ use crate::{ends_well, exists, file, noted, running, runs, short_leases};
 
 const DAY: i64 = 24 * 3600;
 
-/// Sets the clocks: seconds for the wall clock, and for the one that counts suspension.
-fn shift(air: &Installation, wall: i64, boot: i64) {
-    let new = file(air, "clock.new");
-    std::fs::write(&new, format!("{wall} {boot}\n")).unwrap();
-    std::fs::rename(new, file(air, "clock")).unwrap();
-}
-
-/// Starts a manager whose clock, and that of its runners, goes by [`shift`].
-fn manager_of_a_fake_clock(air: &mut Installation, step: Option<&Path>) {
-    let (library, source) = (file(air, "fake_clock.so"), file(air, "fake_clock.c"));
-    if !library.exists() {
-        std::fs::write(&source, include_str!("fake_clock.c")).unwrap();
-        let mut compile = Command::new("cc");
-        compile
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(source);
-        assert!(compile.status().expect("a C compiler").success());
-    }
-    let mut command = air.manager_command(&[]);
-    command
-        .env("LD_PRELOAD", library)
-        .env("FAKE_CLOCK", file(air, "clock"));
-    if let Some(died) = step {
-        command.env("AIR_CRASH_AT", format!("starting@{}", died.display()));
-    }
-    air.managers.push(Program::start(&mut command));
-    air.clocks_jump = true;
-}
-
 #[tokio::test]
 async fn a_wall_clock_that_jumps_by_days_changes_nothing() {
     let mut air = short_leases(0).await;
-    shift(&air, 0, 0);
-    manager_of_a_fake_clock(&mut air, None);
+    air.shift_clocks(0, 0);
+    air.add_manager_of_a_fake_clock(&[], None);
     let line = "while ! test -e go; do sleep 0.05; done";
     air.publish("long", &noted(&air, "long", line).to_string())
         .await;
@@ -61,7 +29,7 @@ async fn a_wall_clock_that_jumps_by_days_changes_nothing() {
     for (done, wall) in [(10, DAY), (25, -DAY), (40, 0)] {
         air.wait_state("j", |state| state.ledger.counters.succeeded >= done)
             .await;
-        shift(&air, wall, 0);
+        air.shift_clocks(wall, 0);
     }
     air.wait_completed("j").await;
     std::fs::write(file(&air, "go"), "").unwrap();
@@ -84,14 +52,14 @@ async fn a_wall_clock_that_jumps_by_days_changes_nothing() {
 #[tokio::test]
 async fn a_hold_by_a_clock_far_ahead_does_not_hold_the_job_for_a_day() {
     let mut air = short_leases(0).await;
-    shift(&air, DAY, 0);
+    air.shift_clocks(DAY, 0);
     let died = file(&air, "died");
-    manager_of_a_fake_clock(&mut air, Some(&died));
+    air.add_manager_of_a_fake_clock(&[], Some(&died));
     air.publish("j", &noted(&air, "t", "true").to_string())
         .await;
     exists(&died).await;
     air.wait_state("j", |state| state.failed_starts > 0).await;
-    shift(&air, 0, 0);
+    air.shift_clocks(0, 0);
     ends_well(&air, &["t"]).await;
 }
 
@@ -99,9 +67,9 @@ async fn a_hold_by_a_clock_far_ahead_does_not_hold_the_job_for_a_day() {
 async fn a_retry_is_due_by_the_clock_of_the_server() {
     let mut air = short_leases(0).await;
     for (id, wall) in [("ahead", DAY), ("behind", -DAY)] {
-        shift(&air, wall, 0);
+        air.shift_clocks(wall, 0);
         if air.managers.is_empty() {
-            manager_of_a_fake_clock(&mut air, None);
+            air.add_manager_of_a_fake_clock(&[], None);
         }
         let retry = json!({ "backoff": "2s" });
         let line = "test $AIR_ATTEMPT -eq 2";
@@ -123,14 +91,14 @@ async fn a_retry_is_due_by_the_clock_of_the_server() {
 #[tokio::test]
 async fn a_job_whose_lease_a_clock_far_ahead_took_is_removed_within_a_lease() {
     let mut air = short_leases(0).await;
-    shift(&air, DAY, 0);
-    manager_of_a_fake_clock(&mut air, None);
+    air.shift_clocks(DAY, 0);
+    air.add_manager_of_a_fake_clock(&[], None);
     let line = "test $AIR_ATTEMPT -eq 2 || sleep 600";
     air.publish("j", &noted(&air, "t", line).to_string()).await;
     crate::murder(running(&air, "t").await);
     let state = air.wait_completed("j").await;
     assert!(state.zombie_until.is_some());
-    shift(&air, 0, 0);
+    air.shift_clocks(0, 0);
     let rm = ["rm", "--yes", "--timeout", "40s", "j"];
     let removed = air.airx(&rm).output().unwrap();
     assert!(removed.status.success(), "{removed:?}");
@@ -140,15 +108,15 @@ async fn a_job_whose_lease_a_clock_far_ahead_took_is_removed_within_a_lease() {
 #[tokio::test]
 async fn a_runner_whose_machine_was_suspended_ends_its_task_at_once() {
     let mut air = Installation::start(0).await;
-    shift(&air, 0, 0);
-    manager_of_a_fake_clock(&mut air, None);
+    air.shift_clocks(0, 0);
+    air.add_manager_of_a_fake_clock(&[], None);
     let line = "test $AIR_ATTEMPT -eq 2 || { setsid sleep 600 & sleep 600; }";
     air.publish("j", &noted(&air, "t", line).to_string()).await;
     let runner = running(&air, "t").await;
     // Nobody can tell it whether its lease is still its own.
     air.server.program().signal(Signal::SIGSTOP);
     let asleep = Instant::now();
-    shift(&air, 3600, 3600);
+    air.shift_clocks(3600, 3600);
     wait_for("end of the runner", async || {
         match nix::sys::signal::kill(runner, None) {
             Err(_) => Ok(()),
