@@ -352,10 +352,7 @@ impl Look<'_> {
             let read_to = there.last().filter(|_| pending > 0);
             let later = read_to.map_or_else(BTreeMap::new, |last| due.split_off(&(last.seq + 1)));
             for (seq, left) in std::mem::replace(&mut due, later) {
-                let is_there = there
-                    .iter()
-                    .any(|message| message.seq == seq && left.is(message));
-                if is_there && self.era == self.shared.era() {
+                if left.is_among(seq, &there) && self.era == self.shared.era() {
                     nats.delete(seq).await?;
                 }
                 self.backlog.deleted(seq);

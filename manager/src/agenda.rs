@@ -179,4 +179,65 @@ mod tests {
         agenda.now(&job("a"));
         assert_eq!(agenda.next_due(), None);
     }
+
+    #[test]
+    fn a_job_that_is_forgotten_does_not_come() {
+        let mut agenda = Agenda::default();
+        let start = Instant::now();
+        for name in ["a", "b", "c"] {
+            agenda.now(&job(name));
+        }
+        agenda.urgently(&job("d"));
+        agenda.urgently(&job("e"));
+        agenda.at(&job("f"), start);
+        for name in ["b", "d", "f"] {
+            agenda.forget(&job(name));
+            assert!(!agenda.has(&job(name)), "{name}");
+        }
+        assert_eq!((agenda.next_due(), agenda.len()), (None, 2));
+        let order: Vec<_> = std::iter::from_fn(|| agenda.pop(true)).collect();
+        assert_eq!(order, [job("e"), job("a"), job("c")]);
+        agenda.again(&job("e"));
+        agenda.forget(&job("e"));
+        agenda.done(&job("e"));
+        assert!(!agenda.has(&job("e")) && agenda.is_empty());
+    }
+
+    #[test]
+    fn a_busy_job_comes_once_more_when_it_is_done() {
+        let mut agenda = Agenda::default();
+        agenda.urgently(&job("a"));
+        assert!(agenda.has(&job("a")) && agenda.is_empty());
+        assert_eq!(agenda.pop(false), Some(job("a")));
+        assert!(agenda.has(&job("a")) && !agenda.wants_again(&job("a")));
+        agenda.urgently(&job("a"));
+        assert!(agenda.wants_again(&job("a")));
+        assert_eq!(agenda.pop(true), None, "it is busy");
+        agenda.done(&job("a"));
+        assert_eq!((agenda.len(), agenda.is_empty()), (1, false));
+        assert_eq!(agenda.pop(true), Some(job("a")));
+        agenda.done(&job("a"));
+        assert!(!agenda.has(&job("a")));
+    }
+
+    #[test]
+    fn a_job_that_is_about_to_come_needs_no_time() {
+        let mut agenda = Agenda::default();
+        let start = Instant::now();
+        agenda.now(&job("a"));
+        agenda.at(&job("a"), start);
+        assert_eq!(agenda.next_due(), None);
+        agenda.pop(true);
+        agenda.done(&job("a"));
+        agenda.at(&job("a"), start);
+        agenda.urgently(&job("a"));
+        assert_eq!(agenda.next_due(), None);
+        agenda.urgently(&job("a"));
+        assert_eq!(agenda.pop(false), Some(job("a")));
+        agenda.done(&job("a"));
+        assert_eq!(agenda.pop(false), None, "once");
+        agenda.at(&job("b"), start);
+        agenda.tick(start);
+        assert_eq!(agenda.pop(true), Some(job("b")), "its time has come");
+    }
 }

@@ -66,6 +66,12 @@ impl Leftover {
     pub fn is(&self, message: &Queued) -> bool {
         self.id == message.id && self.attempt == message.attempt
     }
+
+    /// Whether it is among the messages that were read, at its sequence: only then it may be deleted.
+    pub fn is_among(&self, seq: u64, read: &[Queued]) -> bool {
+        read.iter()
+            .any(|message| message.seq == seq && self.is(message))
+    }
 }
 
 #[derive(Debug, Clone)]

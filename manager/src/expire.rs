@@ -190,6 +190,8 @@ mod tests {
         assert_eq!(kept(records(), going_on, ""), [1, 2, 3, 4], "b goes on");
         let open = but("b", Some(2));
         assert_eq!(kept(records()[..3].to_vec(), open, ""), [1], "b is open");
+        let begun = vec![at(1, "a", Status::Succeeded), at(2, "b", Status::Retrying)];
+        assert_eq!(kept(begun, open, ""), [1], "b has only begun");
     }
 
     #[test]

@@ -315,6 +315,7 @@ mod tests {
         let start = Instant::now();
         let mut leases = Leases::new(start);
         leases.observe(&job(), 2, Some(&running()), start);
+        assert!(!leases.is_empty());
         assert!(
             leases
                 .suspects(start + TTL - Duration::from_millis(1))
@@ -398,6 +399,20 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_runner_says_nothing_of_the_next_one() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.observe(&job(), 2, Some(&running()), start);
+        leases.ended(Uuid::nil(), Why::ProcessGone, start);
+        let mut next = running().lease().unwrap().clone();
+        next.runner = Uuid::max();
+        next.phase = starting().lease().unwrap().phase.clone();
+        let next = apply(&JobState::new(Time::default()), &Event::Claim(next));
+        leases.observe(&job(), 4, Some(&next), start);
+        assert!(leases.suspects(start).is_empty());
+    }
+
+    #[test]
     fn a_runner_may_end_before_its_claim_is_heard_of() {
         let start = Instant::now();
         let mut leases = Leases::new(start);
@@ -408,6 +423,8 @@ mod tests {
         assert_eq!(leases.ended.len(), 1);
         leases.ended(Uuid::from_u128(1), Why::ProcessGone, start + ENDED_KEPT);
         assert_eq!(leases.ended.len(), 1, "nobody will ask for the first");
+        leases.ended(Uuid::from_u128(2), Why::ProcessGone, start + ENDED_KEPT);
+        assert_eq!(leases.ended.len(), 2);
     }
 
     #[test]
@@ -456,5 +473,13 @@ mod tests {
             assert_eq!(leases.of_runner(runner), None, "{name}");
             assert_eq!(leases.suspects(start + TTL)[0].why, Why::Silent, "{name}");
         }
+    }
+
+    #[test]
+    fn each_reason_is_told_in_words_of_its_own() {
+        use Why::{ManagerGone, NotStarted, ProcessGone, Silent, Unavailable};
+        let all = [Silent, NotStarted, ManagerGone, ProcessGone, Unavailable];
+        let words: HashSet<_> = all.map(Why::as_str).into();
+        assert!(words.len() == all.len() && words.iter().all(|word| word.contains(' ')));
     }
 }

@@ -45,12 +45,12 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
     let data = data(lease, fence, why);
     shared.tell(Kind::Lost, job, data.clone()).await;
     // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
-    process::kill(lease.runner).await;
+    let killed = process::kill(lease.runner).await;
     let claim = Claim {
         fence,
         released: state.last_record,
     };
-    let record = settle(shared, job, lease, claim, why).await?;
+    let record = settle(shared, job, lease, claim, why, killed).await?;
     air_nats::crash::point("recovered");
     let starting = matches!(of(&lease.phase), Phase::Starting { .. });
     let hold_until = starting.then(|| now().after(hold(state.failed_starts)));
@@ -86,13 +86,14 @@ pub fn fence(phase: &Phase, judged: u64) -> Option<u64> {
     }
 }
 
-/// Commits on behalf of the dead holder; gives the sequence of the last record, 0 for none.
+/// Commits on behalf of the dead holder, once it was killed; gives the sequence of the last record, 0 for none.
 async fn settle(
     shared: &Shared,
     job: &JobName,
     lease: &Lease,
     claim: Claim,
     why: &str,
+    _: process::Killed,
 ) -> Result<u64, Failed> {
     match of(&lease.phase) {
         Phase::Starting { .. } | Phase::Recovering { .. } => Ok(0),
@@ -175,5 +176,40 @@ fn data(lease: &Lease, fence: Option<u64>, why: &str) -> Data {
         fence,
         reason: Some(why.to_owned()),
         ..Data::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use air_protocol::lease::Target;
+    use air_protocol::time::Span;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_lost_runner_names_its_attempt() {
+        let target = Target {
+            task: "t".parse().unwrap(),
+            seq: 5,
+            attempt: 2,
+            expected: 3,
+        };
+        let lease = Lease {
+            runner: Uuid::from_u128(1),
+            manager: "m".into(),
+            backend: "process".into(),
+            realm: None,
+            claimed: Time::default(),
+            renewed: Time::default(),
+            ttl: Span::default(),
+            start_within: Span::default(),
+            phase: Phase::Starting { target },
+        };
+        let data = data(&lease, Some(7), "it froze");
+        assert_eq!(data.task.unwrap().as_str(), "t");
+        assert_eq!((data.attempt, data.fence), (Some(2), Some(7)));
+        assert_eq!(data.run, Some(lease.runner));
+        assert_eq!(data.reason.as_deref(), Some("it froze"));
     }
 }

@@ -371,3 +371,6 @@ pub(crate) async fn last_seq(shared: &Shared, job: &JobName, task: &TaskId) -> R
     let last = shared.nats.last_record(job, task).await?;
     Ok(last.map_or(0, |(seq, _)| seq))
 }
+
+#[cfg(test)]
+mod tests;

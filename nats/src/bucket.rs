@@ -50,6 +50,12 @@ pub(crate) fn subject(bucket: &str, key: &str) -> String {
     format!("$KV.{bucket}.{key}")
 }
 
+/// A value for a key, to be stored only if the key is at the revision `expected`.
+fn put(bucket: &str, key: &str, value: Vec<u8>, expected: u64) -> Outgoing {
+    let message = Outgoing::new(subject(bucket, key), air_protocol::spec::Wire::Json, value);
+    message.expecting(expected)
+}
+
 /// What says that a key was deleted, and goes by itself when no watch can need it any more.
 pub(crate) fn marker(bucket: &str, key: &str, ttl: Duration) -> Outgoing {
     let mut marker = Outgoing::new(
@@ -97,11 +103,8 @@ impl Nats {
         value: Vec<u8>,
         expected: u64,
     ) -> Result<Swap, Error> {
-        let message = Outgoing::new(subject(bucket, key), air_protocol::spec::Wire::Json, value);
-        match self
-            .store_expecting(&message.clone().expecting(expected))
-            .await?
-        {
+        let message = put(bucket, key, value, expected);
+        match self.store_expecting(&message).await? {
             Written::At(revision) => Ok(Swap::Won(revision)),
             Written::Superseded { unsure: false } => Ok(Swap::Lost),
             Written::Superseded { unsure: true } => {
@@ -201,5 +204,22 @@ impl Watch {
             revision: entry.revision,
             time: Time::from_millis(millis),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE as EXPECTED;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_stored_only_at_the_revision_that_was_read() {
+        for revision in [0, 9] {
+            let message = put("air-jobs", "j", b"{}".to_vec(), revision);
+            let expected = message.headers.get(EXPECTED).map(|value| value.as_str());
+            assert_eq!(expected, Some(revision.to_string().as_str()));
+            assert_eq!(message.subject, "$KV.air-jobs.j");
+        }
     }
 }

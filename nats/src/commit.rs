@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use air_protocol::codec;
-use air_protocol::names::{JobName, TaskId, headers};
+use air_protocol::names::{JobName, Names, TaskId, headers};
 use air_protocol::record::Record;
 use air_protocol::spec::Wire;
 use air_protocol::task::Task;
@@ -90,7 +90,7 @@ impl Nats {
     /// [`Error`] when the connection is closed, or the answer makes no sense.
     pub async fn commit(&self, commit: &Commit) -> Result<Committed, Error> {
         let wire = self.wire_of(commit);
-        let record = self.record_message(commit, wire);
+        let record = record_message(&self.names, commit, wire);
         let others: Vec<_> = commit
             .with
             .iter()
@@ -179,21 +179,6 @@ impl Nats {
             .unwrap_or(commit.wire)
     }
 
-    fn record_message(&self, commit: &Commit, wire: Wire) -> Outgoing {
-        let subject = self.names.results(&commit.job, &commit.record.task);
-        let mut message = Outgoing::new(subject, wire, codec::encode(wire, &commit.record));
-        if commit
-            .with
-            .iter()
-            .any(|with| matches!(with, With::Unschedule))
-        {
-            let schedule = self.names.schedule(&commit.job, &commit.record.task);
-            message.headers.insert("Nats-Scheduler", schedule);
-            message.headers.insert("Nats-Schedule-Next", "purge");
-        }
-        message.expecting(commit.record.after)
-    }
-
     fn with_message(&self, wire: Wire, with: &With) -> Option<Outgoing> {
         let (new, at) = match with {
             With::Task(new) => (new, None),
@@ -270,5 +255,46 @@ impl Nats {
             .await?;
         let ack: BatchAck = parse(&reply.payload)?;
         Ok(ack.seq + 1 - ack.count.max(1))
+    }
+}
+
+/// The record, to be stored only in place of the one that it says it follows.
+fn record_message(names: &Names, commit: &Commit, wire: Wire) -> Outgoing {
+    let subject = names.results(&commit.job, &commit.record.task);
+    let mut message = Outgoing::new(subject, wire, codec::encode(wire, &commit.record));
+    if commit
+        .with
+        .iter()
+        .any(|with| matches!(with, With::Unschedule))
+    {
+        let schedule = names.schedule(&commit.job, &commit.record.task);
+        message.headers.insert("Nats-Scheduler", schedule);
+        message.headers.insert("Nats-Schedule-Next", "purge");
+    }
+    message.expecting(commit.record.after)
+}
+
+#[cfg(test)]
+mod tests {
+    use air_protocol::record::Status;
+    use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE as EXPECTED;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_stored_only_in_place_of_the_one_that_it_follows() {
+        for after in [0, 17] {
+            let record = Record::new("t".parse().unwrap(), Status::Failed, 2, Time::default());
+            let commit = Commit {
+                job: "j".parse().unwrap(),
+                record: record.follows(None, after),
+                with: Vec::new(),
+                wire: Wire::Json,
+            };
+            let message = record_message(&Names::default(), &commit, Wire::Json);
+            let expected = message.headers.get(EXPECTED).map(|value| value.as_str());
+            assert_eq!(expected, Some(after.to_string().as_str()));
+            assert_eq!(message.subject, "air.results.j.t");
+        }
     }
 }

@@ -318,6 +318,34 @@ mod tests {
     }
 
     #[test]
+    fn only_a_later_version_is_newer() {
+        let newer = |text: &str| decode_state(text.as_bytes()).unwrap_err().is_newer();
+        assert!(newer(r#"{"v":2}"#) && newer(r#"{"v":300}"#));
+        assert!(!newer(r#"{"v":0}"#) && !newer(r#"{"v":"2"}"#), "no version");
+        assert!(!newer("no JSON") && !newer(r#"{"v":1}"#), "garbage");
+        let same = DecodeError::Version(VERSION.to_string());
+        assert!(!same.is_newer());
+    }
+
+    #[test]
+    fn a_content_type_is_that_of_its_codec() {
+        assert_eq!(content_type(Wire::Json), "application/json");
+        assert_eq!(content_type(Wire::Msgpack), "application/msgpack");
+    }
+
+    #[test]
+    fn a_task_may_be_as_large_as_the_limit() {
+        let text = |bytes: usize| format!(r#"{{"run":"{}"}}"#, "x".repeat(bytes - 10));
+        let decode = |bytes| decode_task(None, text(bytes).as_bytes());
+        assert!(!matches!(
+            decode(TASK_BYTES_MAX),
+            Err(DecodeError::TooLarge(_))
+        ));
+        let over = decode(TASK_BYTES_MAX + 1);
+        assert!(matches!(over, Err(DecodeError::TooLarge(bytes)) if bytes == TASK_BYTES_MAX + 1));
+    }
+
+    #[test]
     fn a_task_can_be_tiny() {
         let task = decode_task(None, br#"{"run":"echo hi"}"#).unwrap();
         assert_eq!(encode(Wire::Json, &task), br#"{"v":1,"run":"echo hi"}"#);

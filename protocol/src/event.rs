@@ -174,3 +174,22 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_known_by_its_word() {
+        for kind in Kind::ALL {
+            let event = Event::new(kind, Data::default(), Time::default(), Uuid::nil());
+            assert_eq!(event.known_kind(), Some(kind));
+            assert_eq!(event.kind, format!("air.{}", kind.as_str()));
+        }
+        let mut later = Event::new(Kind::Lost, Data::default(), Time::default(), Uuid::nil());
+        later.kind = "air.something-new".into();
+        assert_eq!(later.known_kind(), None);
+        later.kind = "lost".into();
+        assert_eq!(later.known_kind(), None, "somebody else's");
+    }
+}

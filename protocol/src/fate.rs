@@ -145,10 +145,8 @@ mod tests {
 
     #[test]
     fn some_failures_are_for_good() {
-        assert_eq!(
-            after(Outcome::FailedForGood, Tally::default()).status,
-            Status::Failed
-        );
+        let fate = after(Outcome::FailedForGood, Tally::default());
+        assert_eq!((fate.status, fate.tally.failures), (Status::Failed, 1));
         assert_eq!(
             after(Outcome::Cancelled, Tally::default()).status,
             Status::Cancelled

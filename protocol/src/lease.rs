@@ -220,3 +220,86 @@ impl Phase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> Target {
+        Target {
+            task: "t".parse().unwrap(),
+            seq: 5,
+            attempt: 2,
+            expected: 3,
+        }
+    }
+
+    fn running() -> Running {
+        Running {
+            target: target(),
+            fence: 7,
+            started: Time::default(),
+            host: "h".into(),
+        }
+    }
+
+    fn settling(verdict: Verdict) -> Phase {
+        let target = target();
+        let decisions = vec![Decision { target, verdict }];
+        Phase::Settling { decisions }
+    }
+
+    fn taken(from: Phase) -> Phase {
+        Phase::Recovering {
+            from: Box::new(from),
+            by: "m".into(),
+        }
+    }
+
+    fn verdicts() -> [Verdict; 4] {
+        let reason = || "why".to_owned();
+        let until = Time::default();
+        [
+            Verdict::Skip { reason: reason() },
+            Verdict::Fail { reason: reason() },
+            Verdict::Move { until },
+            Verdict::Unstartable { reason: reason() },
+        ]
+    }
+
+    #[test]
+    fn whoever_has_started_may_commit() {
+        let target = target();
+        let starting = Phase::Starting { target };
+        let stopping = Phase::Running(running()).stopping(Ending::Cancel).unwrap();
+        assert!(!starting.may_commit() && !taken(starting).may_commit());
+        for phase in [
+            Phase::Running(running()),
+            stopping,
+            settling(verdicts()[0].clone()),
+        ] {
+            assert!(phase.may_commit(), "{phase:?}");
+            assert!(taken(phase).may_commit());
+        }
+    }
+
+    #[test]
+    fn a_lease_is_on_the_attempt_of_its_runner() {
+        let starting = Phase::Starting { target: target() };
+        for phase in [starting, Phase::Running(running())] {
+            assert_eq!(phase.target(), Some(&target()));
+            assert_eq!(taken(phase).target(), Some(&target()));
+        }
+        assert_eq!(settling(verdicts()[0].clone()).target(), None);
+    }
+
+    #[test]
+    fn starts_are_paid_for_by_the_verdict_that_says_so() {
+        let paid = verdicts().map(|verdict| settling(verdict).gave_up_starting());
+        assert_eq!(paid, [false, false, false, true]);
+        assert!(!Phase::Running(running()).gave_up_starting());
+        let reasons = verdicts().map(|verdict| verdict.reason().map(str::to_owned));
+        let why = || Some("why".to_owned());
+        assert_eq!(reasons, [why(), why(), None, why()]);
+    }
+}

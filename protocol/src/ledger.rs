@@ -193,4 +193,85 @@ mod tests {
         ledger.fold(4, &record("b", Status::Reset, 1, Some(Status::Failed), 2));
         assert_eq!(ledger.failing, 0);
     }
+
+    fn record_of(status: Status) -> Record {
+        record("a", status, 1, None, 0)
+    }
+
+    #[test]
+    fn every_task_counts_once_and_every_attempt_adds() {
+        let mut ledger = Ledger::default();
+        for (seq, status) in (1..).zip(Status::ALL) {
+            ledger.fold(seq, &record_of(status));
+        }
+        let counters = ledger.counters;
+        assert_eq!((counters.finished(), counters.tasks()), (4, 7));
+        let each = [
+            (counters.succeeded, counters.failed),
+            (counters.cancelled, counters.skipped),
+            (counters.retrying, counters.reset),
+            (counters.parked, 1),
+        ];
+        assert!(each.iter().all(|counts| *counts == (1, 1)), "{counters:?}");
+        assert_eq!((counters.attempts, counters.losses), (0, 0));
+        let mut ran = record_of(Status::Succeeded);
+        (ran.started, ran.lost) = (Some(ran.ended), true);
+        (ran.subtasks, ran.cpu_ms) = (5, Some(6));
+        ledger.fold(8, &ran);
+        ledger.fold(9, &ran);
+        let counters = ledger.counters;
+        assert_eq!((counters.attempts, counters.losses), (2, 2));
+        assert_eq!((counters.subtasks, counters.cpu_ms), (10, 12));
+        assert_eq!((counters.succeeded, counters.finished()), (3, 6));
+        let unlike = Counters {
+            succeeded: 2,
+            failed: 3,
+            cancelled: 5,
+            skipped: 7,
+            retrying: 11,
+            reset: 13,
+            parked: 17,
+            ..Counters::default()
+        };
+        assert_eq!((unlike.finished(), unlike.tasks()), (17, 58));
+    }
+
+    #[test]
+    fn a_failure_that_was_forgiven_is_taken_back_by_nobody() {
+        let mut ledger = Ledger::default();
+        ledger.fold(5, &record("a", Status::Failed, 1, None, 0));
+        ledger.forgive();
+        assert_eq!((ledger.forgiven, ledger.failing), (5, 0));
+        ledger.fold(6, &record("b", Status::Failed, 1, None, 0));
+        ledger.fold(7, &record("c", Status::Failed, 1, None, 0));
+        assert_eq!(ledger.failing, 2);
+        ledger.fold(8, &record("a", Status::Reset, 1, Some(Status::Failed), 5));
+        assert_eq!(ledger.failing, 2, "the record at 5 was forgiven");
+        ledger.fold(
+            9,
+            &record("d", Status::Succeeded, 1, Some(Status::Retrying), 6),
+        );
+        assert_eq!(ledger.failing, 2, "it had not failed");
+        ledger.forgiven = 12;
+        ledger.fold(12, &record("e", Status::Failed, 1, None, 0));
+        assert_eq!(ledger.failing, 2, "up to 12 all is forgiven");
+    }
+
+    #[test]
+    fn what_is_purged_is_written_and_children_are_bounded() {
+        let mut ledger = Ledger::default();
+        let text = |ledger: &Ledger| serde_json::to_string(ledger).unwrap();
+        assert!(!text(&ledger).contains("purged_to") && !text(&ledger).contains("forgiven"));
+        ledger.purge(7, Counters::default());
+        assert_eq!(
+            (ledger.purged_to, ledger.purged),
+            (7, Some(Counters::default()))
+        );
+        assert!(text(&ledger).contains(r#""purged_to":7"#));
+        let mut many = record_of(Status::Succeeded);
+        let names = 0..=CHILDREN_MAX;
+        many.jobs = names.map(|n| format!("j{n}").parse().unwrap()).collect();
+        ledger.fold(1, &many);
+        assert_eq!(ledger.children.len(), CHILDREN_MAX);
+    }
 }

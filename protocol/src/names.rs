@@ -353,4 +353,44 @@ mod tests {
         assert_eq!(names.job_token("air.results.j.t"), None);
         assert_eq!(names.stream(), "MY_AIR");
     }
+
+    #[test]
+    fn every_name_is_as_clients_know_it() {
+        let names = Names::default();
+        let (job, task) = ("j".parse().unwrap(), "t".parse().unwrap());
+        assert_eq!((names.prefix(), names.stream()), ("air", "AIR".to_owned()));
+        assert_eq!(names.logs_stream(), "AIR_LOGS");
+        assert_eq!(names.events_stream(), "AIR_EVENTS");
+        assert_eq!(names.jobs_bucket(), "air-jobs");
+        assert_eq!(names.specs_bucket(), "air-specs");
+        assert_eq!(names.managers_bucket(), "air-managers");
+        assert_eq!(names.blobs_bucket(), "air-blobs");
+        assert_eq!(names.tasks(&job), "air.tasks.j");
+        assert_eq!(names.all_tasks(), "air.tasks.*");
+        assert_eq!(names.results(&job, &task), "air.results.j.t");
+        assert_eq!(names.job_results(&job), "air.results.j.*");
+        assert_eq!(names.all_results(), "air.results.*.*");
+        assert_eq!(names.schedule(&job, &task), "air.schedules.j.t");
+        assert_eq!(names.job_schedules(&job), "air.schedules.j.*");
+        assert_eq!(names.all_schedules(), "air.schedules.*.*");
+        assert_eq!(names.logs(&job, &task), "air.logs.j.t");
+        assert_eq!(names.job_logs(&job), "air.logs.j.*");
+        assert_eq!(names.all_logs(), "air.logs.*.*");
+        assert_eq!(names.events(Some(&job), "lost"), "air.events.j.lost");
+        assert_eq!(names.events(None, "manager-up"), "air.events._.manager-up");
+        assert_eq!(names.job_events(&job), "air.events.j.*");
+        assert_eq!(names.all_events(), "air.events.*.*");
+        assert_eq!(names.signals(&job), "air.signals.j");
+        assert_eq!(names.all_signals(), "air.signals.*");
+    }
+
+    #[test]
+    fn a_prefix_is_a_short_word_of_small_letters() {
+        for good in ["a", "a1", "a-b", &"x".repeat(32)] {
+            assert!(good.parse::<Names>().is_ok(), "{good}");
+        }
+        for bad in ["", "1a", "-a", "A", "a_b", "a.b", "aB", &"x".repeat(33)] {
+            assert!(bad.parse::<Names>().is_err(), "{bad}");
+        }
+    }
 }

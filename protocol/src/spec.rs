@@ -249,4 +249,63 @@ mod tests {
         spec.lease_ttl = Some(Span(Duration::from_secs(1)));
         assert!(spec.check().is_err());
     }
+
+    #[test]
+    fn a_spec_that_says_nothing_has_the_defaults() {
+        let spec: Spec = serde_json::from_str("{}").unwrap();
+        assert_eq!((spec.v, spec.check()), (VERSION, Ok(())));
+        assert_eq!(spec.lease_ttl(), LEASE_TTL_DEFAULT);
+        assert_eq!(spec.keep(), KEEP_DEFAULT);
+        let task = Task::new(Work::Run("true".into()));
+        assert_eq!(spec.timeout_of(&task), Some(TIMEOUT_DEFAULT));
+        assert_eq!((spec.backend_of(&task), spec.image_of(&task)), (None, None));
+    }
+
+    #[test]
+    fn each_limit_is_the_least_that_may_be() {
+        let check = |change: fn(&mut Spec)| {
+            let mut spec = Spec::default();
+            change(&mut spec);
+            spec.check()
+        };
+        let little = Duration::from_millis(1);
+        assert_eq!(check(|spec| spec.v = 2), Err(SpecRule::Version(2)));
+        assert_eq!(
+            check(|spec| spec.lease_ttl = Some(Span(LEASE_TTL_MIN))),
+            Ok(())
+        );
+        assert_eq!(check(|spec| spec.keep = Some(Span(KEEP_MIN))), Ok(()));
+        let mut spec = Spec {
+            keep: Some(Span(KEEP_MIN - little)),
+            ..Spec::default()
+        };
+        assert!(matches!(spec.check(), Err(SpecRule::Keep(_))));
+        spec.lease_ttl = Some(Span(LEASE_TTL_MIN - little));
+        assert!(matches!(spec.check(), Err(SpecRule::LeaseTtl(_))));
+        let named = |name: &str| {
+            let env = [(name.to_owned(), String::new())].into();
+            let spec = Spec {
+                env,
+                ..Spec::default()
+            };
+            spec.check()
+        };
+        assert_eq!(named("AIR_JOB"), Err(SpecRule::EnvName("AIR_JOB".into())));
+        assert_eq!(named("A"), Ok(()));
+    }
+
+    #[test]
+    fn a_task_names_its_backend_and_image_or_its_job_does() {
+        let spec = Spec {
+            backend: Some("docker".into()),
+            image: Some("debian".into()),
+            ..Spec::default()
+        };
+        let mut task = Task::new(Work::Run("true".into()));
+        assert_eq!(spec.backend_of(&task), Some("docker"));
+        assert_eq!(spec.image_of(&task), Some("debian"));
+        (task.backend, task.image) = (Some("process".into()), Some("alpine".into()));
+        assert_eq!(spec.backend_of(&task), Some("process"));
+        assert_eq!(spec.image_of(&task), Some("alpine"));
+    }
 }

@@ -228,4 +228,34 @@ mod tests {
             "9999-12-31T23:59:59.999Z"
         );
     }
+
+    #[test]
+    fn times_are_milliseconds_since_1970() {
+        let time = Time::from_millis(1_500);
+        assert_eq!(time.as_millis(), 1_500);
+        let later = time.after(Duration::from_millis(7));
+        assert_eq!(later.as_millis(), 1_507);
+        assert_eq!(later.since(time), Duration::from_millis(7));
+        assert_eq!(time.since(later), Duration::ZERO);
+        let system = UNIX_EPOCH + Duration::from_millis(1_500);
+        assert_eq!(Time::from(system), time);
+        assert_eq!(format!("{time:?}"), "1970-01-01T00:00:01.500Z");
+        assert_eq!(
+            serde_json::to_string(&time).unwrap(),
+            r#""1970-01-01T00:00:01.500Z""#
+        );
+        let read: Time = serde_json::from_str(r#""1970-01-01T00:00:01.5Z""#).unwrap();
+        assert_eq!(read, time);
+    }
+
+    #[test]
+    fn a_span_is_written_as_it_is_read() {
+        let span = Span(Duration::from_secs(5_400));
+        assert_eq!(serde_json::to_string(&span).unwrap(), r#""1h30m""#);
+        assert_eq!(format!("{span:?}"), "1h30m");
+        let error = serde_json::from_str::<Span>("[]").unwrap_err().to_string();
+        assert!(error.contains("such as 30m"), "{error}");
+        let seconds: Span = rmp_serde::from_slice(&rmp_serde::to_vec(&90_i64).unwrap()).unwrap();
+        assert_eq!(seconds, Span(Duration::from_secs(90)));
+    }
 }

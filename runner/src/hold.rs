@@ -10,7 +10,7 @@ use air_nats::jobs::{Key, Swap};
 use air_nats::{Error, Nats};
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Change, Event, JobState};
-use air_protocol::lease::{Lease, Phase, Target};
+use air_protocol::lease::{Phase, Target};
 use air_protocol::limits::KILL_GRACE;
 use air_protocol::names::JobName;
 use air_protocol::time::Time;
@@ -49,6 +49,27 @@ struct Held {
     revision: u64,
     /// Boot clock at the beginning of the last write that went through.
     renewed: Duration,
+}
+
+impl Held {
+    /// Time, from `boot` on, for which the lease is still surely ours; zero when it may not be.
+    fn remaining(&self, usable: Duration, boot: Duration) -> Duration {
+        self.renewed.saturating_add(usable).saturating_sub(boot)
+    }
+
+    /// Takes in what the key holds, and says whether the work goes on. An answer that is older than what we
+    /// know says nothing; a lease of anybody else, or of another claim, is not ours.
+    fn heed(&mut self, key: &Key, runner: Uuid, fence: u64) -> Result<Ours, Mine> {
+        if key.revision() < self.revision && *key != Key::Absent {
+            return Err(Mine::Unknown);
+        }
+        let (Key::State(state, revision), Some(ours)) = (key, ours(key, runner, fence)) else {
+            return Err(Mine::No);
+        };
+        self.state = (**state).clone();
+        self.revision = *revision;
+        Ok(ours)
+    }
 }
 
 /// The times that follow from the length of a lease.
@@ -97,21 +118,13 @@ impl Hold {
             None => read_claim(nats, claim).await?,
         };
         let Some(state) = state else { return Ok(None) };
-        let Some((lease, target)) = ours_starting(&state, claim) else {
-            return Ok(None);
-        };
-        let (target, claimed, ttl) = (target.clone(), lease.claimed, lease.ttl.0);
-        let event = Event::Start {
-            runner: claim.runner,
-            fence: claim.fence,
-            host: host.clone(),
-        };
-        let Ok(Change::To(next)) = state.apply(&event, clock::now()) else {
+        let Some(begin) = Start::of(&state, claim, &host, clock::now()) else {
             return Ok(None);
         };
         air_nats::crash::point("starting");
         let renewed = clock::boot();
-        let Swap::Won(revision) = nats.write_job(&claim.job, &next, claim.fence).await? else {
+        let write = nats.write_job(&claim.job, &begin.next, begin.expected);
+        let Swap::Won(revision) = write.await? else {
             return Ok(None);
         };
         air_nats::crash::point("started");
@@ -121,12 +134,12 @@ impl Hold {
             runner: claim.runner,
             fence: claim.fence,
             host,
-            target,
-            claimed,
+            target: begin.target,
+            claimed: begin.claimed,
             brake: Brake::new(),
-            times: Times::of_ttl(ttl),
+            times: Times::of_ttl(begin.ttl),
             held: Mutex::new(Held {
-                state: *next,
+                state: begin.next,
                 revision,
                 renewed,
             }),
@@ -149,7 +162,7 @@ impl Hold {
 
     /// Time for which the lease is still surely ours; zero when it may not be.
     pub(crate) fn remaining(&self) -> Duration {
-        (self.renewed().saturating_add(self.times.usable)).saturating_sub(clock::boot())
+        self.held().remaining(self.times.usable, clock::boot())
     }
 
     /// `work`, or none as soon as the lease is lost.
@@ -163,20 +176,14 @@ impl Hold {
 
     /// Takes in what the key holds, and ends the task if it says so.
     pub(crate) fn heed(&self, key: &Key) -> Mine {
-        let mut held = self.held();
-        if key.revision() < held.revision && *key != Key::Absent {
-            return Mine::Unknown;
+        match self.held().heed(key, self.runner, self.fence) {
+            Ok(Ours::Running) => Mine::Yes,
+            Ok(Ours::Stopping) => {
+                self.brake.pull(Why::Cancelled);
+                Mine::Yes
+            }
+            Err(mine) => mine,
         }
-        let (Key::State(state, revision), Some(ours)) = (key, ours(key, self.runner, self.fence))
-        else {
-            return Mine::No;
-        };
-        if ours == Ours::Stopping {
-            self.brake.pull(Why::Cancelled);
-        }
-        held.state = (**state).clone();
-        held.revision = *revision;
-        Mine::Yes
     }
 
     /// Renews the lease; the answer is no when it is not ours any more.
@@ -298,33 +305,42 @@ pub fn ours(key: &Key, runner: Uuid, fence: u64) -> Option<Ours> {
     }
 }
 
-fn ours_starting<'a>(state: &'a JobState, claim: &Claim) -> Option<(&'a Lease, &'a Target)> {
-    let lease = state.lease().filter(|lease| lease.runner == claim.runner)?;
-    match &lease.phase {
-        Phase::Starting { target } if target.seq == claim.seq => Some((lease, target)),
-        _ => None,
+/// What a start writes, and where.
+#[derive(Debug, PartialEq)]
+struct Start {
+    next: JobState,
+    /// The revision of the claim: whoever took the lease since has moved the key on.
+    expected: u64,
+    target: Target,
+    claimed: Time,
+    ttl: Duration,
+}
+
+impl Start {
+    /// The start under `claim`; none when the state shows no such claim, or one that has started.
+    fn of(state: &JobState, claim: &Claim, host: &str, now: Time) -> Option<Self> {
+        let lease = state.lease()?;
+        let target = match &lease.phase {
+            Phase::Starting { target } if target.seq == claim.seq => target.clone(),
+            _ => return None,
+        };
+        let event = Event::Start {
+            runner: claim.runner,
+            fence: claim.fence,
+            host: host.to_owned(),
+        };
+        let Ok(Change::To(next)) = state.apply(&event, now) else {
+            return None;
+        };
+        Some(Self {
+            next: *next,
+            expected: claim.fence,
+            target,
+            claimed: lease.claimed,
+            ttl: lease.ttl.0,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_grace_fits_into_the_margin() {
-        let seconds = Duration::from_secs;
-        let usual = Times::of_ttl(seconds(30));
-        assert_eq!(
-            (usual.every, usual.usable, usual.grace),
-            (seconds(10), seconds(18), KILL_GRACE)
-        );
-        for ttl in [0, 1, 2, 3, 5, 10, 60, 600] {
-            let times = Times::of_ttl(seconds(ttl));
-            assert!(times.grace <= KILL_GRACE);
-            if ttl >= 3 {
-                assert!(times.usable + times.grace < seconds(ttl), "{ttl}");
-                assert!(times.every < times.usable, "{ttl}");
-            }
-        }
-    }
-}
+mod tests;

@@ -218,4 +218,75 @@ mod tests {
         assert!(report.error.unwrap().contains("SIGKILL"));
         assert_eq!(report.tail.as_deref(), Some("x"));
     }
+
+    /// The report of an exit, with what the program left in its files.
+    fn of_files(code: i32, output: &str, retry_at: &str) -> Report {
+        let workdir = Workdir::create(&uuid::Uuid::now_v7().to_string(), b"", b"").unwrap();
+        std::fs::write(workdir.output(), output).unwrap();
+        std::fs::write(workdir.retry_at(), retry_at).unwrap();
+        let mut report = Report::new(Outcome::Failed);
+        report.family.count = 3;
+        of_exit(report, code, &workdir, Time::default())
+    }
+
+    #[test]
+    fn an_exit_takes_in_what_the_program_left() {
+        let done = of_files(0, r#"{"a":1}"#, "");
+        assert_eq!(done.output, Some(serde_json::json!({ "a": 1 })));
+        assert_eq!((done.exit, done.outcome), (Some(0), Outcome::Succeeded));
+        let failed = of_files(3, "7", "");
+        assert_eq!((failed.exit, failed.outcome), (Some(3), Outcome::Failed));
+        assert_eq!(failed.output, Some(serde_json::json!(7)));
+        assert!(failed.error.unwrap().contains("exit code 3"));
+        let failed = of_files(3, "{", "");
+        assert_eq!((failed.output, failed.outcome), (None, Outcome::Failed));
+        let later = of_files(75, "", "1970-01-02T00:00:00Z");
+        let day = Time::from_millis(86_400_000);
+        assert_eq!(later.outcome, Outcome::Later(Some(day)));
+        assert!(later.error.unwrap().contains("75"));
+    }
+
+    #[test]
+    fn another_end_takes_nothing_of_the_results_along() {
+        let mut report = of_files(0, "7", "").instead(Outcome::Failed, "too large");
+        assert_eq!((report.outcome, report.exit), (Outcome::Failed, Some(0)));
+        assert_eq!(report.error.take().as_deref(), Some("too large"));
+        assert!(report.output.is_none() && report.family.count == 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_fails_for_good_and_queues_nothing() {
+        for wrong in [of_files(0, "{", ""), of_files(75, "", "soon")] {
+            assert_eq!(wrong.outcome, Outcome::FailedForGood);
+            assert!(wrong.error.is_some() && wrong.output.is_none());
+            assert_eq!(wrong.family.count, 0);
+        }
+    }
+
+    #[test]
+    fn another_try_helps_unless_the_program_is_wrong_by_itself() {
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let problem = SpawnProblem::Host {
+            program: "sh".into(),
+            doing: "fork",
+            source: missing(),
+        };
+        let report = end_of(End::NotStarted(problem), None).unwrap();
+        assert_eq!((report.outcome, report.started), (Outcome::Failed, None));
+        let text = report.error.unwrap();
+        assert!(text.ends_with(&format!(": {}", missing())), "{text}");
+    }
+
+    #[test]
+    fn the_tail_begins_with_a_whole_character() {
+        assert_eq!(tail(b""), None);
+        assert_eq!(tail("\u{20ac}x".as_bytes()).as_deref(), Some("\u{20ac}x"));
+        assert_eq!(tail(&"\u{20ac}x".as_bytes()[1..]).as_deref(), Some("x"));
+        let report = end_of(End::TimedOut, None).unwrap();
+        assert!(report.error.unwrap().contains("timeout"));
+        assert_eq!((report.cpu_ms, report.max_rss_kb), (Some(1), Some(1)));
+        assert_eq!(report.started, Some(Time::default()));
+        let report = end_of(End::Signalled(9), None).unwrap();
+        assert_eq!(report.signal, Some(9));
+    }
 }

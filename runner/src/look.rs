@@ -67,3 +67,35 @@ async fn spec(hold: &Hold) -> Result<Spec, Error> {
         Spec::default()
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use air_protocol::task::{Task, Work};
+    use air_protocol::time::Time;
+
+    use super::*;
+
+    #[test]
+    fn only_the_claimed_attempt_is_due_and_only_while_nobody_ended_it() {
+        let target = Target {
+            task: "t".parse().unwrap(),
+            seq: 5,
+            attempt: 2,
+            expected: 3,
+        };
+        let queued = |id: &str, attempt| Queued {
+            seq: 5,
+            queued: Time::default(),
+            id: id.parse().unwrap(),
+            attempt,
+            parent: None,
+            traceparent: None,
+            task: Ok(Task::new(Work::Run("true".into()))),
+        };
+        assert!(is_due(&target, &queued("t", 2), 3));
+        assert!(!is_due(&target, &queued("t", 2), 9), "another record came");
+        assert!(!is_due(&target, &queued("t", 2), 0), "its record is gone");
+        assert!(!is_due(&target, &queued("u", 2), 3));
+        assert!(!is_due(&target, &queued("t", 1), 3));
+    }
+}

@@ -151,3 +151,144 @@ impl Claimed<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use air_nats::queue::{Invalid, Queued};
+    use air_protocol::fate::Outcome;
+    use air_protocol::spec::Spec;
+    use air_protocol::task::{Task, Work};
+
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_000_000);
+
+    fn target() -> Target {
+        Target {
+            task: "t".parse().unwrap(),
+            seq: 5,
+            attempt: 2,
+            expected: 3,
+        }
+    }
+
+    fn before(status: Status) -> Record {
+        let mut record = Record::new("t".parse().unwrap(), status, 1, NOW);
+        (record.failures, record.losses) = (2, 1);
+        record
+    }
+
+    fn found(last: Option<(u64, Record)>) -> Found {
+        let queued = Queued {
+            seq: 5,
+            queued: Time::from_millis(800_000),
+            id: "t".parse().unwrap(),
+            attempt: 2,
+            parent: Some("j/parent".into()),
+            traceparent: Some("trace".into()),
+            task: Ok(Task::new(Work::Run("true".into()))),
+        };
+        Found {
+            queued,
+            last,
+            spec: Spec::default(),
+        }
+    }
+
+    fn commit(found: &Found, report: &Report) -> Commit {
+        let claimed = Claimed {
+            job: &"j".parse().unwrap(),
+            runner: Uuid::from_u128(1 << 8),
+            fence: 7,
+            released: 4,
+            host: "h",
+            target: &target(),
+            claimed: Time::from_millis(900_000),
+            backend: "process",
+        };
+        claimed.commit_of(found, report, NOW)
+    }
+
+    #[test]
+    fn a_record_follows_the_one_that_the_claim_expects() {
+        // What was read may be newer than the claim by now: the claim decides.
+        let found = found(Some((9, before(Status::Retrying))));
+        let record = commit(&found, &Report::new(Outcome::Succeeded)).record;
+        assert_eq!((record.after, record.previous), (3, Some(Status::Retrying)));
+        assert_eq!((record.seq, record.attempt), (Some(5), 2));
+        assert_eq!((record.fence, record.released), (Some(7), Some(4)));
+        assert_eq!(record.run, Some(Uuid::from_u128(1 << 8)));
+        assert_eq!(record.claimed, Some(Time::from_millis(900_000)));
+        assert_eq!(record.queued, Some(Time::from_millis(800_000)));
+        assert_eq!(record.spec.unwrap().id, Some(target().task));
+        assert_eq!(record.parent.as_deref(), Some("j/parent"));
+        assert_eq!(record.traceparent.as_deref(), Some("trace"));
+        assert_eq!(record.host.as_deref(), Some("h"));
+        assert_eq!(record.backend.as_deref(), Some("process"));
+    }
+
+    #[test]
+    fn a_record_says_what_the_program_did() {
+        let mut report = Report::new(Outcome::Succeeded);
+        (report.exit, report.signal) = (Some(0), Some(9));
+        report.error = Some("error".into());
+        report.output = Some(serde_json::json!({ "a": 1 }));
+        report.tail = Some("tail".into());
+        report.started = Some(Time::from_millis(950_000));
+        (report.cpu_ms, report.max_rss_kb) = (Some(11), Some(12));
+        report.family.count = 13;
+        report.family.jobs = vec!["k".parse().unwrap()];
+        let record = commit(&found(None), &report).record;
+        assert_eq!((record.exit, record.signal), (report.exit, report.signal));
+        assert_eq!((&record.error, &record.tail), (&report.error, &report.tail));
+        assert_eq!(record.output, report.output);
+        assert_eq!(record.started, report.started);
+        assert_eq!((record.cpu_ms, record.max_rss_kb), (Some(11), Some(12)));
+        assert_eq!((record.subtasks, record.jobs), (13, report.family.jobs));
+    }
+
+    #[test]
+    fn a_failed_attempt_is_tried_again_later_by_one_timer() {
+        let last = Some((3, before(Status::Retrying)));
+        let commit = commit(&found(last), &Report::new(Outcome::Failed));
+        let record = &commit.record;
+        assert_eq!((record.status, record.failures), (Status::Retrying, 3));
+        assert_eq!(record.losses, 1);
+        let at = record.retry_at.unwrap();
+        let [With::Schedule(again, due)] = &commit.with[..] else {
+            panic!("{:?}", commit.with)
+        };
+        assert!(at > NOW.after(Duration::from_secs(1)) && *due == at);
+        assert_eq!((again.attempt, again.id.as_str()), (3, "t"));
+        assert_eq!(again.parent.as_deref(), Some("j/parent"));
+        assert_eq!(again.traceparent.as_deref(), Some("trace"));
+    }
+
+    #[test]
+    fn a_lost_attempt_is_queued_again_at_once() {
+        let commit = commit(&found(None), &Report::new(Outcome::Lost));
+        assert_eq!(commit.record.losses, 1);
+        assert!(matches!(&commit.with[..], [With::Task(again)] if again.attempt == 3));
+    }
+
+    #[test]
+    fn a_reset_begins_to_count_anew() {
+        let last = Some((3, before(Status::Reset)));
+        let record = commit(&found(last), &Report::new(Outcome::Failed)).record;
+        assert_eq!((record.failures, record.losses), (1, 0));
+    }
+
+    #[test]
+    fn what_is_no_task_has_no_next_attempt() {
+        let mut found = found(None);
+        found.queued.task = Err(Invalid {
+            reason: "no JSON".into(),
+            head: "{".into(),
+        });
+        let commit = commit(&found, &Report::new(Outcome::FailedForGood));
+        assert_eq!(commit.record.status, Status::Failed);
+        assert!(commit.record.spec.is_none() && commit.with.is_empty());
+    }
+}

@@ -229,3 +229,28 @@ async fn done(hold: &Hold, commit: &Commit, seq: u64) -> Finish {
         exit: Exit::Done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use air_protocol::time::Time;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_our_own_by_run_attempt_and_end() {
+        let mut ours = Record::new("t".parse().unwrap(), Status::Failed, 2, Time::default());
+        ours.run = Some(Uuid::nil());
+        let as_if = |change: fn(&mut Record)| {
+            let mut last = ours.clone();
+            change(&mut last);
+            is_same(&last, &ours)
+        };
+        assert!(as_if(|_| {}));
+        assert!(as_if(|last| last.subtasks = 7), "its numbers do not count");
+        assert!(!as_if(|last| last.run = Some(Uuid::max())));
+        assert!(!as_if(|last| last.attempt = 3));
+        assert!(!as_if(|last| last.ended = Time::from_millis(1)));
+        assert!(!as_if(|last| last.lost = true), "on behalf of us");
+    }
+}

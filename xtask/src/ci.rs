@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::docker::Docker;
 use crate::error::Result;
-use crate::{command, test, tools, workspace};
+use crate::{command, guards, test, tools, workspace};
 
 /// Runs every step, says which one and how long each took.
 pub(crate) fn run() -> Result<()> {
@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
         command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("licences and sources", licences)?;
+    step("guards", guards::all)?;
     println!("== tests");
     let docker = Docker::start();
     if let Err(error) = &docker {

@@ -1,6 +1,6 @@
 //! Starts other programs and says plainly what failed. Knows nothing about which programs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -12,10 +12,16 @@ use crate::workspace;
 /// What cargo set for *this* program is taken out of the environment: build scripts that look at it (ring's does)
 /// would otherwise run again each time `cargo build` and `cargo xtask` take turns.
 pub(crate) fn cargo(line: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = in_root(&cargo);
+    command.args(line.split_whitespace());
     command
-        .args(line.split_whitespace())
-        .current_dir(workspace::root());
+}
+
+/// A program that calls cargo itself, in the workspace's root and without what cargo set for *this* program.
+pub(crate) fn in_root(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(workspace::root());
     for name in std::env::vars_os()
         .map(|(name, _)| name)
         .filter(set_by_cargo_run)

@@ -28,6 +28,11 @@ pub(crate) enum Error {
         path: PathBuf,
         why: String,
     },
+    /// A check of the tests themselves found tests that do not notice what they should.
+    Unproven {
+        what: &'static str,
+        complaints: Vec<String>,
+    },
     /// The demo did not do what it shows, in words.
     Demo(String),
     /// A tool was neither found nor could be installed.
@@ -74,6 +79,12 @@ impl fmt::Display for Error {
                     "{variable} names {}, which cannot be used: {why}",
                     path.display()
                 )
+            }
+            Self::Unproven { what, complaints } => {
+                write!(f, "{what}: {} complaints", complaints.len())?;
+                complaints
+                    .iter()
+                    .try_for_each(|one| write!(f, "\n  - {one}"))
             }
             Self::Demo(what) => write!(f, "{what}"),
             Self::NoTool {

@@ -11,8 +11,10 @@ mod command;
 mod demo;
 mod docker;
 mod error;
+mod guards;
 mod images;
 mod model;
+mod mutants;
 mod powercut;
 mod soak;
 mod test;
@@ -53,7 +55,7 @@ enum Verb {
         )]
         args: Vec<String>,
     },
-    /// Everything that a change must pass: format, lints, docs, licences, tests
+    /// Everything that a change must pass: format, lints, docs, licences, guards, tests
     Ci,
     /// Build the container images, from what this machine has
     Images,
@@ -90,6 +92,10 @@ enum Verb {
         )]
         options: Vec<String>,
     },
+    /// Leave out the guards of the code one by one, and see that the test of each fails
+    Guards(guards::Options),
+    /// Change the decisions in every way that cargo-mutants knows, and see that a test fails
+    Mutants(mutants::Options),
     /// Audit a source tree with the whole system on this machine, and show how
     Demo(demo::Options),
 }
@@ -109,6 +115,8 @@ fn main() -> ExitCode {
         Verb::Sim { options } => model::run("sim", &options),
         Verb::Soak(options) => soak::run(&options),
         Verb::Powercut(options) => powercut::run(&options),
+        Verb::Guards(options) => guards::run(&options),
+        Verb::Mutants(options) => mutants::run(&options),
         Verb::Demo(options) => demo::run(&options),
     };
     match done {

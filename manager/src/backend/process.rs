@@ -199,8 +199,13 @@ pub(crate) async fn live_runners() -> io::Result<Live> {
         .map_err(io::Error::other)?
 }
 
+/// A runner was killed, as far as this machine sees it. Only [`kill`] makes it, and nothing is committed on
+/// behalf of a runner without it: what still runs of its task must not work beside the next attempt.
+#[derive(Debug)]
+pub(crate) struct Killed(());
+
 /// Kills a runner that was judged dead, and all that it left behind on this machine.
-pub(crate) async fn kill(runner: Uuid) {
+pub(crate) async fn kill(runner: Uuid) -> Killed {
     let id = runner.to_string();
     let swept = tokio::task::spawn_blocking(move || {
         sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN)
@@ -215,6 +220,7 @@ pub(crate) async fn kill(runner: Uuid) {
         Ok(Err(error)) => tracing::warn!(%runner, %error, "could not look for processes"),
         Err(error) => tracing::warn!(%runner, %error, "could not look for processes"),
     }
+    Killed(())
 }
 
 /// Kills what runners of this installation left behind that live no longer: at the start of a manager.
@@ -230,5 +236,34 @@ pub(crate) async fn sweep_orphans(system: String) {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "could not look for processes"),
         Err(error) => tracing::warn!(%error, "could not look for processes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// A process that waits for its input, which never comes, in the name of a runner.
+    fn waiting(runner: Uuid) -> std::process::Child {
+        let mut command = Command::new("cat");
+        command.env("AIR_RUNNER", runner.to_string());
+        command.env("AIR_SEQ", "7").stdin(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_runner_that_was_judged_dead_is_killed() {
+        let (dead, lives) = (Uuid::now_v7(), Uuid::now_v7());
+        let (mut dead_one, mut living_one) = (waiting(dead), waiting(lives));
+        let Killed(()) = kill(dead).await;
+        // `try_wait` and not `wait`, which would close its input and so end it.
+        let ended = dead_one.try_wait().unwrap().map(|status| status.signal());
+        let other = living_one.try_wait().unwrap();
+        let _ = (dead_one.kill(), living_one.kill());
+        let _ = (dead_one.wait(), living_one.wait());
+        assert_eq!(ended, Some(Some(Signal::SIGKILL as i32)));
+        assert_eq!(other, None, "another runner is left alone");
     }
 }

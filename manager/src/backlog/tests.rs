@@ -2,12 +2,15 @@
 
 use air_nats::queue::Invalid;
 use air_protocol::lease::Verdict;
+use air_protocol::limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX};
 use air_protocol::spec::Spec;
 use air_protocol::task::{Task, Work};
 use air_protocol::time::Span;
 
 use super::*;
 use crate::circle;
+
+mod remembered;
 
 const NOW: Time = Time::from_millis(1_000_000);
 
@@ -264,6 +267,13 @@ fn a_message_that_is_left_over_is_known_by_task_and_attempt() {
     assert!(left[&1].is(&message(1, "a", 1, &[])));
     assert!(!left[&1].is(&message(1, "a", 2, &[])), "another attempt");
     assert!(!left[&1].is(&message(1, "b", 1, &[])), "another task");
+    assert!(left[&1].is_among(1, &[message(1, "a", 1, &[])]));
+    assert!(!left[&1].is_among(1, &[]), "it was not read");
+    let elsewhere = [message(2, "a", 1, &[]), message(1, "b", 1, &[])];
+    assert!(
+        !left[&1].is_among(1, &elsewhere),
+        "its sequence is another's"
+    );
 }
 
 #[test]
@@ -317,4 +327,104 @@ fn a_need_of_another_job_is_late_only_if_its_queue_was_searched() {
         pick_with(&backlog, &spec, late).decisions.is_empty(),
         "y may have been published since"
     );
+}
+
+#[test]
+fn a_later_attempt_of_a_task_that_is_over_is_not_picked() {
+    let records = [(5, record("a", Status::Retrying, 1))];
+    let mut backlog = backlog(vec![message(1, "a", 2, &[])], &records);
+    assert_eq!(ready(&pick(&backlog)), Some(("a", 5)));
+    backlog.learn(6, &record("a", Status::Cancelled, 1), NOW);
+    assert_eq!(pick(&backlog).ready, None);
+    assert!(left(&backlog).is_empty(), "a reset may still make it live");
+    backlog.learn(7, &record("a", Status::Reset, 1), NOW);
+    assert_eq!(ready(&pick(&backlog)), Some(("a", 7)));
+}
+
+#[test]
+fn there_is_a_task_if_it_may_run_is_decided_or_waits() {
+    let invalid = || Queued {
+        task: Err(Invalid {
+            reason: "no JSON".into(),
+            head: "{".into(),
+        }),
+        ..message(1, "a", 1, &[])
+    };
+    assert!(!pick(&backlog(vec![], &[])).has_live());
+    assert!(pick(&backlog(vec![message(1, "a", 1, &[])], &[])).has_live());
+    assert!(pick(&backlog(vec![invalid()], &[])).has_live());
+    let waiting = pick(&backlog(vec![message(4, "a", 1, &["b"])], &[]));
+    assert!(waiting.has_live());
+    assert_eq!(waiting.scanned_to, 4);
+}
+
+#[test]
+fn decisions_are_bounded_in_number_and_bytes() {
+    let bad = |seq: u64, bytes: usize| Queued {
+        task: Err(Invalid {
+            reason: "x".repeat(bytes),
+            head: String::new(),
+        }),
+        ..message(seq, &format!("t{seq}"), 1, &[])
+    };
+    let decided = |messages| pick(&backlog(messages, &[])).decisions.len();
+    let many = DECISIONS_MAX as u64 + 1;
+    assert_eq!(
+        decided((1..=many).map(|seq| bad(seq, 1)).collect()),
+        DECISIONS_MAX
+    );
+    let full = vec![bad(1, DECISIONS_BYTES_MAX), bad(2, 1)];
+    assert_eq!(decided(full), 1, "there is no byte left");
+}
+
+#[test]
+fn a_task_runs_from_its_time_on() {
+    let at = |not_before: Time| {
+        let mut message = message(1, "a", 1, &[]);
+        message.task.as_mut().unwrap().not_before = Some(not_before);
+        pick(&backlog(vec![message], &[])).ready.is_some()
+    };
+    assert!(at(Time::from_millis(1)) && at(NOW));
+    assert!(!at(NOW.after(Duration::from_millis(1))));
+}
+
+#[test]
+fn a_need_that_stands_in_the_queue_is_never_overdue() {
+    let spec = Spec {
+        needs_timeout: Some(Span(Duration::from_secs(1))),
+        ..Spec::default()
+    };
+    let late = NOW.after(Duration::from_secs(9));
+    let messages = vec![message(1, "a", 1, &["b"]), message(2, "b", 1, &[])];
+    assert!(
+        pick_with(&backlog(messages, &[]), &spec, late)
+            .decisions
+            .is_empty()
+    );
+    let mut half = Backlog::new(job());
+    half.admit(vec![message(1, "a", 1, &["b"])], &lasts(&[], 100), 1, NOW);
+    let picked = pick_with(&half, &spec, late);
+    assert!(
+        picked.decisions.is_empty(),
+        "b may stand in what is not read yet"
+    );
+}
+
+#[test]
+fn a_search_for_a_task_of_another_job_is_good_for_a_while() {
+    let spec = Spec {
+        needs_timeout: Some(Span(Duration::from_secs(1))),
+        ..Spec::default()
+    };
+    let mut backlog = backlog(vec![message(1, "a", 1, &["k/x"])], &[]);
+    let waits = circle::Waits::default();
+    let task: TaskRef = ("k".parse().unwrap(), id("x"));
+    backlog.searched(vec![task.clone()], &BTreeSet::from([task]), NOW);
+    let unsure = |now| {
+        let spec = &spec;
+        let waits = &waits;
+        !backlog.unsure(Context { now, spec, waits }).is_empty()
+    };
+    assert!(!unsure(NOW.after(ANEW_EVERY - Duration::from_millis(1))));
+    assert!(unsure(NOW.after(ANEW_EVERY)));
 }

@@ -414,3 +414,70 @@ fn a_completed_job_waits_for_news_and_is_forgotten_at_last() {
     };
     assert_eq!(decide(&view_later, &me()).unwrap(), Step::Forget);
 }
+
+#[test]
+fn a_count_older_than_the_last_record_is_made_again() {
+    let mut state = JobState::new(NOW);
+    state.last_record = 10;
+    let mut seen = Seen::of(state);
+    assert_eq!(seen.step(), Step::Count, "the count has seen only up to 9");
+    seen.pending.as_mut().unwrap().last_seq = 10;
+    assert_eq!(seen.writes(), "completed");
+}
+
+#[test]
+fn a_new_job_that_cannot_go_on_is_looked_into_first() {
+    let mut seen = Seen::waiting();
+    (seen.key, seen.pick) = (Key::Absent, None);
+    seen.spec = Err("no JSON".into());
+    assert_eq!(seen.step(), Step::ReadQueue, "it may have no task at all");
+}
+
+#[test]
+fn a_hold_longer_than_any_is_a_clock_that_was_ahead() {
+    let held = |delay| {
+        let mut state = JobState::new(NOW);
+        state.hold_until = Some(NOW.after(delay));
+        let mut seen = Seen::of(state);
+        seen.pick = Some(ready(None));
+        matches!(seen.step(), Step::Rest(Rest::Held(_)))
+    };
+    assert!(held(HOLD_MAX));
+    assert!(!held(HOLD_MAX + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_job_that_was_drained_up_to_here_is_not_counted_again() {
+    let mut seen = Seen::of(state(&[Event::Drained { at: 9 }]));
+    (seen.pick.as_mut().unwrap().scanned_to, seen.pending) = (9, None);
+    assert_eq!(seen.step(), Step::Rest(Rest::Done));
+    seen.pick.as_mut().unwrap().scanned_to = 10;
+    assert_eq!(seen.step(), Step::Count);
+}
+
+#[test]
+fn a_job_is_forgotten_only_when_all_its_records_are_purged() {
+    let forgotten = |accounted, purged_to, since: Duration| {
+        let mut state = state(&[Event::Drained { at: 9 }]);
+        (state.ledger.accounted, state.ledger.purged_to) = (accounted, purged_to);
+        state.updated = Time::from_millis(0);
+        let mut seen = Seen::of(state.clone());
+        seen.folded.as_mut().unwrap().ledger = state.ledger;
+        let view = View {
+            now: Time::from_millis(0).after(since),
+            key: &seen.key,
+            spec: &seen.spec,
+            folded: seen.folded.as_ref(),
+            pick: seen.pick.as_ref(),
+            pending: seen.pending,
+            searched: false,
+            runner: Uuid::nil(),
+        };
+        decide(&view, &me()).unwrap() == Step::Forget
+    };
+    assert!(forgotten(8, 8, KEEP_DEFAULT));
+    assert!(!forgotten(8, 7, KEEP_DEFAULT), "a record is left");
+    assert!(!forgotten(0, 0, KEEP_DEFAULT), "it never had any");
+    let sooner = KEEP_DEFAULT - Duration::from_millis(1);
+    assert!(!forgotten(8, 8, sooner));
+}

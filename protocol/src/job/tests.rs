@@ -141,3 +141,40 @@ fn the_bound_of_a_purge_is_set_once_and_goes_with_the_status() {
     let cancelled = apply(&bound, &Event::Emptied { at: 5 });
     assert_eq!(cancelled.purge_to, None);
 }
+
+#[test]
+fn a_rebuilt_job_is_held_and_expects_who_may_live() {
+    let state = JobState::rebuilt(NOW, samples::TTL);
+    let until = NOW.after(samples::TTL);
+    assert_eq!(state.hold_until, Some(until));
+    assert_eq!(state.zombie_until, Some(until));
+    assert!(state.is_held(NOW));
+    assert!(!state.is_held(until), "until then, and no longer");
+}
+
+#[test]
+fn failed_starts_are_counted_written_and_held_for_the_longest() {
+    let (first, sooner) = (NOW.after(samples::TTL), NOW.after(samples::TTL / 2));
+    let mut state = JobState::new(NOW);
+    let bytes = |state: &JobState| String::from_utf8(codec::encode(Wire::Json, state)).unwrap();
+    assert!(!bytes(&state).contains("failed_starts"), "nothing failed");
+    for (counts, hold_until) in [(true, first), (true, sooner), (false, sooner)] {
+        for event in [
+            Event::Claim(samples::starting(samples::OWN)),
+            Event::StartFailed {
+                runner: samples::OWN,
+                hold_until,
+                counts,
+                reason: "no image".into(),
+            },
+        ] {
+            let Ok(Change::To(next)) = state.apply(&event, NOW) else {
+                panic!("{event:?}")
+            };
+            state = *next;
+        }
+        assert_eq!(state.hold_until, Some(first));
+    }
+    assert_eq!(state.failed_starts, 2);
+    assert!(bytes(&state).contains(r#""failed_starts":2"#));
+}

@@ -94,7 +94,7 @@ fn try_one(way: Way, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
         Way::GoModule { package, version } => go_module(package, version, partial, recipe)?,
         Way::Cargo(package) => cargo(package, partial, recipe)?,
     };
-    let found = version_of(&built)?;
+    let found = version_of(recipe, &built)?;
     if found.to_string() == recipe.pinned {
         return Ok(built);
     }
@@ -160,7 +160,7 @@ fn go_module(package: &str, version: &str, partial: &Path, recipe: &Recipe) -> R
 }
 
 /// Built without optimisation: the release profile of cargo-deny (fat LTO) takes several times as long to build, and
-/// the check takes a second either way.
+/// the check takes a second either way; cargo-mutants only starts others.
 fn cargo(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
     let mut install = command::cargo("install --locked --debug --quiet --no-track --root");
     install
