@@ -156,6 +156,7 @@ fn line_items(text: &str) -> Vec<Item> {
 /// Objects one after another, or a list of them.
 fn json_items(text: &str) -> Vec<Item> {
     let mut items = Vec::new();
+    let mut lines = LineCount::new(text);
     for raw in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let raw = match raw {
             Ok(raw) => raw.get(),
@@ -165,27 +166,56 @@ fn json_items(text: &str) -> Vec<Item> {
             }
         };
         match serde_json::from_str::<Vec<&RawValue>>(raw) {
-            Ok(list) => items.extend(list.iter().map(|raw| item(text, raw.get()))),
-            Err(_) => items.push(item(text, raw)),
+            Ok(list) => items.extend(list.iter().map(|raw| item(&mut lines, raw.get()))),
+            Err(_) => items.push(item(&mut lines, raw)),
         }
     }
     items
 }
 
 /// A part of a text that is known to be JSON.
-fn item(text: &str, part: &str) -> Item {
-    let offset = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-    let line = text
-        .as_bytes()
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1;
+fn item(lines: &mut LineCount<'_>, part: &str) -> Item {
     (
-        line,
+        lines.of(part),
         serde_json::from_str(part).map_err(|error| no_json(&error)),
     )
+}
+
+/// The lines of parts of a text, asked for from its start to its end: each byte is looked at once.
+struct LineCount<'a> {
+    text: &'a str,
+    /// How far the text was looked at.
+    offset: usize,
+    /// The line there.
+    line: usize,
+    #[cfg(test)]
+    looked_at: usize,
+}
+
+impl<'a> LineCount<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            offset: 0,
+            line: 1,
+            #[cfg(test)]
+            looked_at: 0,
+        }
+    }
+
+    /// The line on which `part` begins, from 1.
+    fn of(&mut self, part: &str) -> usize {
+        let offset = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let new = self.text.as_bytes().get(self.offset..offset);
+        let new = new.unwrap_or_default();
+        self.line += new.iter().filter(|byte| **byte == b'\n').count();
+        self.offset = self.offset.max(offset);
+        #[cfg(test)]
+        {
+            self.looked_at += new.len();
+        }
+        self.line
+    }
 }
 
 fn no_json(error: &serde_json::Error) -> String {
@@ -229,6 +259,10 @@ mod tests {
             ["a", "b"]
         );
         assert_eq!(works("-", "\u{feff}run: a"), ["a"]);
+        assert_eq!(
+            works("-", "- &x {run: a}\n- *x\n- run: c\n"),
+            ["a", "a", "c"]
+        );
     }
 
     #[test]
@@ -262,6 +296,18 @@ mod tests {
         assert!(faults("t.json", "[\n{\"run\": }\n]")[0].starts_with("t.json:2: "));
         assert!(faults("t.yaml", "- run: a\n- [\n")[0].contains("no YAML"));
         assert!(faults("t.yaml", "")[0].contains("no task"));
+    }
+
+    #[test]
+    fn the_lines_of_a_large_list_are_counted_once() {
+        let task = "{\"run\": \"a\"}";
+        let list = format!("[\n{}\n7]", format!("{task},\n").repeat(50_000));
+        assert!(faults("t.json", &list)[0].starts_with("t.json:50003: "));
+        let mut lines = LineCount::new(&list);
+        for (number, part) in list.lines().enumerate() {
+            assert_eq!(lines.of(part), number + 1);
+        }
+        assert!(lines.looked_at <= list.len(), "{}", lines.looked_at);
     }
 
     #[test]

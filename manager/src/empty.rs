@@ -195,7 +195,7 @@ pub fn cancelled(
     if last.status.is_final() {
         return None;
     }
-    record.attempt = last.attempt + 1;
+    record.attempt = last.attempt.saturating_add(1);
     record.failures = last.failures;
     record.losses = last.losses;
     record.parent = record.parent.or(last.parent);

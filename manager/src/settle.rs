@@ -135,7 +135,7 @@ pub fn settled(
         }
         Verdict::Fail { reason } => {
             record.status = Status::Failed;
-            record.failures += 1;
+            record.failures = record.failures.saturating_add(1);
             record.error = Some(reason.clone());
         }
         Verdict::Unstartable { reason } => {
@@ -259,7 +259,7 @@ impl Base {
             job: job.clone(),
             id: self.target.task.clone(),
             task: self.task()?,
-            attempt: attempt + 1,
+            attempt: attempt.saturating_add(1),
             parent: self.parent(),
             traceparent: self
                 .message

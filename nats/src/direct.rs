@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use air_protocol::names::headers;
 use air_protocol::time::Time;
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Message};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::request::{Backoff, NO_MESSAGE};
+use crate::request::{self, Backoff, NO_MESSAGE};
 use crate::{Error, Nats};
 
 /// Time for which a reply to a batch get is awaited.
@@ -126,7 +126,7 @@ impl Nats {
             .api::<LeaderGet>(&format!("STREAM.MSG.GET.{stream}"), body)
             .await
         {
-            Ok(reply) => from_leader(reply.message).map(Some),
+            Ok(reply) => from_leader(reply).map(Some),
             Err(error) if error.code() == Some(NO_MESSAGE) => Ok(None),
             Err(error) => Err(error),
         }
@@ -247,13 +247,25 @@ fn stored(message: Message) -> Result<Stored, Error> {
     })
 }
 
-fn from_leader(message: LeaderMessage) -> Result<Stored, Error> {
+/// The message in a leader's answer.
+///
+/// # Errors
+/// [`Error`] when it is none.
+pub fn of_leader(payload: &[u8]) -> Result<Stored, Error> {
+    from_leader(request::parse(payload)?)
+}
+
+fn from_leader(LeaderGet { message }: LeaderGet) -> Result<Stored, Error> {
     let decode = |text: &str| BASE64.decode(text).map_err(Error::answer);
     let mut headers = HeaderMap::new();
     let raw = decode(&message.hdrs)?;
     for line in String::from_utf8_lossy(&raw).lines().skip(1) {
-        if let Some((name, value)) = line.split_once(':') {
-            headers.append(name.trim(), value.trim());
+        // A header that the client's library could not send, it refuses by a panic; none of ours is one.
+        if let Some((name, value)) = line.split_once(':')
+            && let Ok(name) = name.trim().parse::<HeaderName>()
+            && let Ok(value) = value.trim().parse::<HeaderValue>()
+        {
+            headers.append(name, value);
         }
     }
     Ok(Stored {
@@ -263,4 +275,19 @@ fn from_leader(message: LeaderMessage) -> Result<Stored, Error> {
         payload: decode(&message.data)?.into(),
         headers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_no_client_sends_are_left_out() {
+        let headers = "NATS/1.0\r\nbad name: 1\r\nA: b\rc\r\nAir-Attempt: 2\r\n\r\n";
+        let message = json!({ "subject": "s", "seq": 1, "time": "2026-01-31T08:00:00Z", "hdrs": BASE64.encode(headers) });
+        let answer = json!({ "message": message }).to_string();
+        let stored = of_leader(answer.as_bytes()).unwrap();
+        assert_eq!(stored.attempt(), 2);
+        assert_eq!(stored.headers.len(), 1);
+    }
 }

@@ -84,7 +84,7 @@ impl Nats {
         };
         Ok(all
             .iter()
-            .filter_map(|stored| serde_json::from_slice(&stored.payload).ok())
+            .filter_map(|stored| decode(&stored.payload))
             .collect())
     }
 
@@ -99,5 +99,9 @@ impl Nats {
 
 /// The heartbeat in an entry; none when the manager is gone.
 pub fn heartbeat_of(entry: &Entry) -> Option<Heartbeat> {
-    serde_json::from_slice(entry.value.as_ref()?).ok()
+    decode(entry.value.as_ref()?)
+}
+
+fn decode(bytes: &[u8]) -> Option<Heartbeat> {
+    serde_json::from_slice(bytes).ok()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use air_protocol::quote::quote;
 use async_nats::client::RequestErrorKind;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -32,7 +33,7 @@ pub enum Error {
     #[error("no stream answers; make it with `airx init`, or wait until JetStream has a leader")]
     NoResponders,
     /// JetStream says no.
-    #[error("JetStream refuses it: {text} ({code})")]
+    #[error("JetStream refuses it: {} ({code})", quote(.text))]
     Api {
         /// JetStream's code.
         code: u64,
@@ -54,7 +55,7 @@ pub enum Error {
         reason: String,
     },
     /// The answer is not what the protocol says.
-    #[error("the answer cannot be read: {0}")]
+    #[error("the answer cannot be read: {}", quote(.0))]
     Answer(String),
 }
 

@@ -3,13 +3,14 @@
 //! Reading is strict: a field that does not exist is refused with the nearest one that does, and a
 //! newer version than known is refused, never guessed at.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
 use crate::VERSION;
 use crate::job::JobState;
 use crate::limits::{TASK_BYTES_MAX, TASK_DEPTH_MAX};
+use crate::quote::quote;
 use crate::record::Record;
 use crate::spec::{SPEC_FIELDS, Spec, SpecRule, Wire};
 use crate::task::{TASK_FIELDS, Task, TaskRule, WORK_FIELDS};
@@ -18,6 +19,9 @@ use crate::task::{TASK_FIELDS, Task, TaskRule, WORK_FIELDS};
 pub const JSON: &str = "application/json";
 /// `Content-Type` of MessagePack.
 pub const MSGPACK: &str = "application/msgpack";
+
+/// Levels of a value in MessagePack: those that the reader of JSON takes, so that each codec can say what the other can.
+const MSGPACK_DEPTH_MAX: usize = 128;
 
 /// Bytes are no message. The text fits behind "failed to read it: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,10 +40,10 @@ pub enum DecodeError {
     )]
     TooDeep,
     /// A codec that nobody knows.
-    #[error("`Content-Type` is `{0}`; use {JSON} or {MSGPACK}")]
+    #[error("`Content-Type` is `{}`; use {JSON} or {MSGPACK}", quote(.0))]
     ContentType(String),
     /// Not of the codec.
-    #[error("it is no {codec}: {reason}")]
+    #[error("it is no {codec}: {}", quote(.reason))]
     Syntax {
         /// The codec.
         codec: &'static str,
@@ -50,7 +54,7 @@ pub enum DecodeError {
     #[error("it is {0}, not an object; publish a task such as {{\"run\":\"echo hi\"}}")]
     NotAnObject(&'static str),
     /// A field that does not exist.
-    #[error("unknown field `{field}`{}", hint(.nearest.as_ref()))]
+    #[error("unknown field `{}`{}", quote(.field), hint(.nearest.as_ref()))]
     UnknownField {
         /// The field.
         field: String,
@@ -61,7 +65,7 @@ pub enum DecodeError {
     #[error("give exactly one of `run` and `exec`{}", given(.0))]
     Work(Vec<String>),
     /// A field of the wrong type.
-    #[error("`{path}`: {reason}")]
+    #[error("`{}`: {}", quote(.path), quote(.reason))]
     Field {
         /// Where.
         path: String,
@@ -70,7 +74,7 @@ pub enum DecodeError {
     },
     /// A newer version.
     #[error(
-        "its version `v` is {0}, but this version of Air-Executor knows only {VERSION}; update it"
+        "its version `v` is {}, but this version of Air-Executor knows only {VERSION}; update it", quote(.0)
     )]
     Version(String),
     /// A rule of tasks is broken.
@@ -219,11 +223,23 @@ fn value(content_type: Option<&str>, bytes: &[u8]) -> Result<Value, DecodeError>
             codec: "JSON",
             reason: error.to_string(),
         }),
-        MSGPACK => rmp_serde::from_slice(bytes).map_err(|error| DecodeError::Syntax {
+        MSGPACK => msgpack(bytes).map_err(|reason| DecodeError::Syntax {
             codec: "MessagePack",
-            reason: error.to_string(),
+            reason,
         }),
         other => Err(DecodeError::ContentType(other.to_owned())),
+    }
+}
+
+/// One value, as the reader of JSON takes it: nothing after it, and no deeper.
+fn msgpack(bytes: &[u8]) -> Result<Value, String> {
+    let mut rest = bytes;
+    let mut reader = rmp_serde::Deserializer::new(&mut rest);
+    reader.set_max_depth(MSGPACK_DEPTH_MAX);
+    let value = Value::deserialize(&mut reader).map_err(|error| error.to_string())?;
+    match rest.len() {
+        0 => Ok(value),
+        more => Err(format!("{more} bytes follow its end; send one value alone")),
     }
 }
 
@@ -409,6 +425,38 @@ mod tests {
                 .to_string()
                 .contains("paused")
         );
+    }
+
+    #[test]
+    fn messagepack_is_one_value_that_json_could_say() {
+        let refused = |bytes: &[u8]| decode_task(Some(MSGPACK), bytes).unwrap_err().to_string();
+        let task = b"\x81\xa3run\xa1a";
+        assert!(decode_task(Some(MSGPACK), task).is_ok());
+        assert!(refused(&[&task[..], task].concat()).contains("7 bytes follow"));
+        let mut record = encode(Wire::Msgpack, &serde_json::json!({"output": 1}));
+        record.pop();
+        let deep = |levels: usize| [&record[..], &vec![0x91; levels], &[0x90]].concat();
+        assert!(value(Some(MSGPACK), &deep(120)).is_ok());
+        assert!(value(Some(MSGPACK), &deep(200)).is_err());
+    }
+
+    #[test]
+    fn errors_are_one_line_however_long_the_message() {
+        let long = "x\n".repeat(100_000);
+        for text in [
+            serde_json::json!({"run": "a", &*long: 1}),
+            serde_json::json!({"run": "a", "id": long}),
+            serde_json::json!({"run": "a", "timeout": long}),
+            serde_json::json!({"run": "a", "env": {&*long: 1}}),
+            serde_json::json!({"run": "a", "env": {format!("{long}="): "1"}}),
+            serde_json::json!({"run": "a", "v": long}),
+        ] {
+            let error = task_of(text).unwrap_err().to_string();
+            assert!(
+                !error.contains('\n') && error.chars().count() < 2000,
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -63,11 +63,11 @@ pub fn fate(outcome: Outcome, before: Tally, retry: &Retry, now: Time, jitter: u
         Outcome::Succeeded => done(Status::Succeeded, tally),
         Outcome::Cancelled => done(Status::Cancelled, tally),
         Outcome::FailedForGood => {
-            tally.failures += 1;
+            tally.failures = tally.failures.saturating_add(1);
             done(Status::Failed, tally)
         }
         Outcome::Failed => {
-            tally.failures += 1;
+            tally.failures = tally.failures.saturating_add(1);
             if tally.failures >= retry.failures_max() {
                 done(Status::Failed, tally)
             } else {
@@ -79,7 +79,7 @@ pub fn fate(outcome: Outcome, before: Tally, retry: &Retry, now: Time, jitter: u
             again(tally, delay.max(LATER_MIN))
         }
         Outcome::Lost => {
-            tally.losses += 1;
+            tally.losses = tally.losses.saturating_add(1);
             if tally.losses >= LOSSES_MAX {
                 done(Status::Failed, tally)
             } else {

@@ -278,7 +278,7 @@ impl JobState {
             return None;
         }
         self.hold(Some(hold));
-        self.failed_starts += u32::from(counts);
+        self.failed_starts = self.failed_starts.saturating_add(u32::from(counts));
         self.start_error = Some(reason.to_owned());
         self.to(JobStatus::Waiting)
     }
@@ -325,7 +325,7 @@ impl JobState {
             self.forget_failed_starts();
         }
         if starting {
-            self.failed_starts += u32::from(counts);
+            self.failed_starts = self.failed_starts.saturating_add(u32::from(counts));
             self.start_error = Some(format!("the runner was lost before it started: {reason}"));
         }
         self.hold(hold);

@@ -55,12 +55,14 @@ impl Counters {
 
     /// Tasks that have a record.
     pub fn tasks(&self) -> u64 {
-        self.finished() + self.retrying + self.reset + self.parked
+        let open = [self.retrying, self.reset, self.parked];
+        open.into_iter().fold(self.finished(), u64::saturating_add)
     }
 
     /// Tasks that are over.
     pub fn finished(&self) -> u64 {
-        self.succeeded + self.failed + self.cancelled + self.skipped
+        let over = [self.succeeded, self.failed, self.cancelled, self.skipped];
+        over.into_iter().fold(0, u64::saturating_add)
     }
 
     fn add(&mut self, record: &Record) {
@@ -68,11 +70,13 @@ impl Counters {
             let count = self.of(previous);
             *count = count.saturating_sub(1);
         }
-        *self.of(record.status) += 1;
-        self.attempts += u64::from(record.started.is_some());
-        self.losses += u64::from(record.lost);
-        self.subtasks += record.subtasks;
-        self.cpu_ms += record.cpu_ms.unwrap_or(0);
+        let count = self.of(record.status);
+        *count = count.saturating_add(1);
+        let add = |sum: &mut u64, more| *sum = sum.saturating_add(more);
+        add(&mut self.attempts, u64::from(record.started.is_some()));
+        add(&mut self.losses, u64::from(record.lost));
+        add(&mut self.subtasks, record.subtasks);
+        add(&mut self.cpu_ms, record.cpu_ms.unwrap_or(0));
     }
 }
 
@@ -120,7 +124,7 @@ impl Ledger {
             self.failing = self.failing.saturating_sub(1);
         }
         if record.status == Status::Failed && seq > self.forgiven {
-            self.failing += 1;
+            self.failing = self.failing.saturating_add(1);
         }
         self.counters.add(record);
         for job in &record.jobs {
@@ -178,6 +182,25 @@ mod tests {
                 ledger.counters.reset
             ),
             (0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn the_greatest_counts_stay() {
+        let mut ledger = Ledger::default();
+        ledger.counters.failed = u64::MAX;
+        ledger.failing = u64::MAX;
+        ledger.counters.cpu_ms = u64::MAX;
+        let mut last = record("a", Status::Failed, 1, None, 0);
+        last.cpu_ms = Some(u64::MAX);
+        ledger.fold(1, &last);
+        assert_eq!(
+            (ledger.counters.failed, ledger.failing),
+            (u64::MAX, u64::MAX)
+        );
+        assert_eq!(
+            (ledger.counters.cpu_ms, ledger.counters.tasks()),
+            (u64::MAX, u64::MAX)
         );
     }
 

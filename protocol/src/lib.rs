@@ -13,6 +13,7 @@ pub mod lease;
 pub mod ledger;
 pub mod limits;
 pub mod names;
+pub mod quote;
 pub mod record;
 pub mod spec;
 pub mod task;

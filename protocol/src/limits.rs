@@ -34,6 +34,8 @@ pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Characters of an error text in a record.
 pub const ERROR_CHARS_MAX: usize = 2000;
+/// Characters of a foreign text that an error quotes.
+pub const QUOTE_CHARS_MAX: usize = 400;
 /// Lost runners after which a task fails, whatever its retries.
 pub const LOSSES_MAX: u32 = 5;
 /// Failed starts after which the task gets a failed attempt.

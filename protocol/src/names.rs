@@ -6,22 +6,25 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{JOB_NAME_CHARS_MAX, TASK_ID_CHARS_MAX};
+use crate::quote::quote;
 
 /// A text cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a job's name.
     #[error(
-        "`{0}` is no job name; use 1 to {JOB_NAME_CHARS_MAX} of the characters A-Z a-z 0-9 _ -"
+        "`{}` is no job name; use 1 to {JOB_NAME_CHARS_MAX} of the characters A-Z a-z 0-9 _ -",
+        quote(.0)
     )]
     Job(String),
     /// Not a task's id.
     #[error(
-        "`{0}` is no task id; use 1 to {TASK_ID_CHARS_MAX} of the characters A-Z a-z 0-9 _ -, the first a letter or digit"
+        "`{}` is no task id; use 1 to {TASK_ID_CHARS_MAX} of the characters A-Z a-z 0-9 _ -, the first a letter or digit",
+        quote(.0)
     )]
     Task(String),
     /// Not a prefix.
-    #[error("`{0}` is no prefix; use 1 to 32 of the characters a-z 0-9 -, the first a letter")]
+    #[error("`{}` is no prefix; use 1 to 32 of the characters a-z 0-9 -, the first a letter", quote(.0))]
     Prefix(String),
 }
 

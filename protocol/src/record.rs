@@ -263,7 +263,7 @@ pub fn error_text(reason: &str) -> String {
 pub fn is_live(attempt: u32, last: Option<Last>) -> bool {
     match last {
         None => attempt == 1,
-        Some(last) => last.status.has_next() && attempt == last.attempt + 1,
+        Some(last) => last.status.has_next() && Some(attempt) == last.attempt.checked_add(1),
     }
 }
 
@@ -297,6 +297,16 @@ pub(crate) mod tests {
             assert_eq!(is_live(4, last), open, "{status:?}");
             assert!(!is_live(3, last) && !is_live(5, last) && !is_live(1, last));
         }
+    }
+
+    #[test]
+    fn nothing_follows_the_last_attempt_that_can_be_counted() {
+        let last = Last {
+            seq: 9,
+            status: Status::Retrying,
+            attempt: u32::MAX,
+        };
+        assert!(!is_live(0, Some(last)) && !is_live(u32::MAX, Some(last)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::VERSION;
 use crate::limits::{KEEP_DEFAULT, KEEP_MIN, LEASE_TTL_DEFAULT, LEASE_TTL_MIN, TIMEOUT_DEFAULT};
+use crate::quote::quote;
 use crate::task::{Resources, Retry, Task, is_env_name};
 use crate::time::Span;
 
@@ -119,11 +120,12 @@ pub enum SpecRule {
     Keep(Span),
     /// An environment variable that cannot be set.
     #[error(
-        "`env` has the name `{0}`; a name is not empty, has no `=` and does not begin with AIR_"
+        "`env` has the name `{}`; a name is not empty, has no `=` and does not begin with AIR_",
+        quote(.0)
     )]
     EnvName(String),
     /// A NUL byte, which no program can be given.
-    #[error("`env` has a NUL byte in the value of `{0}`; take it out")]
+    #[error("`env` has a NUL byte in the value of `{}`; take it out", quote(.0))]
     EnvValue(String),
 }
 

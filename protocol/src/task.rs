@@ -17,6 +17,7 @@ use crate::limits::{
     BACKOFF_DEFAULT, BACKOFF_MAX_DEFAULT, LABELS_MAX, RETRIES_DEFAULT, TASK_NEEDS_MAX,
 };
 use crate::names::{JobName, NameError, TaskId};
+use crate::quote::quote;
 use crate::time::{Span, Time};
 
 /// One unit of work. Only the work itself (`run`, `exec` or `fanout`) must be given.
@@ -340,7 +341,8 @@ pub enum TaskRule {
     Nul(&'static str),
     /// An environment variable that cannot be set.
     #[error(
-        "`env` has the name `{0}`; a name is not empty, has no `=` and does not begin with AIR_"
+        "`env` has the name `{}`; a name is not empty, has no `=` and does not begin with AIR_",
+        quote(.0)
     )]
     EnvName(String),
     /// Too many needs.

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::quote::quote;
+
 /// A point in time, in milliseconds since 1970; written as RFC 3339 in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
@@ -64,10 +66,10 @@ impl fmt::Debug for Time {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTimeError {
     /// Not RFC 3339.
-    #[error("`{0}` is no time; write RFC 3339 in UTC, such as 2026-01-31T08:00:00Z")]
+    #[error("`{}` is no time; write RFC 3339 in UTC, such as 2026-01-31T08:00:00Z", quote(.0))]
     Time(String),
     /// Not a span.
-    #[error("`{0}` is no duration; write one such as 90s, 30m or 1h30m")]
+    #[error("`{}` is no duration; write one such as 90s, 30m or 1h30m", quote(.0))]
     Span(String),
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use air_protocol::limits::OUTPUT_BYTES_MAX;
+use air_protocol::quote::quote;
 use air_protocol::time::Time;
 use serde_json::Value;
 
@@ -18,10 +19,16 @@ const RETRY_AT_BYTES_MAX: u64 = 256;
 
 /// The task's result; none when it wrote none.
 pub(crate) fn output(path: &Path) -> Result<Option<Value>, String> {
-    let Some(bytes) = read(path, "AIR_OUTPUT", OUTPUT_BYTES_MAX)? else {
-        return Ok(None);
-    };
-    let value = serde_json::from_slice(&bytes).map_err(|error| {
+    let bytes = read(path, "AIR_OUTPUT", OUTPUT_BYTES_MAX)?;
+    bytes.map(|bytes| output_of(&bytes)).transpose()
+}
+
+/// The result that stands in `AIR_OUTPUT`.
+///
+/// # Errors
+/// What is wrong with it, and how to mend it.
+pub fn output_of(bytes: &[u8]) -> Result<Value, String> {
+    let value = serde_json::from_slice(bytes).map_err(|error| {
         format!("AIR_OUTPUT holds no JSON: {error}; write one JSON value into the file")
     })?;
     if levels(&value) > OUTPUT_LEVELS_MAX {
@@ -29,15 +36,21 @@ pub(crate) fn output(path: &Path) -> Result<Option<Value>, String> {
             "AIR_OUTPUT is nested deeper than {OUTPUT_LEVELS_MAX} levels; write a flatter value"
         ));
     }
-    Ok(Some(value))
+    Ok(value)
 }
 
 /// When the task wants to be run again; none when it does not say.
 pub(crate) fn retry_at(path: &Path, now: Time) -> Result<Option<Time>, String> {
-    let Some(bytes) = read(path, "AIR_RETRY_AT", RETRY_AT_BYTES_MAX)? else {
-        return Ok(None);
-    };
-    let text = String::from_utf8_lossy(&bytes);
+    let bytes = read(path, "AIR_RETRY_AT", RETRY_AT_BYTES_MAX)?;
+    bytes.map_or(Ok(None), |bytes| retry_at_of(&bytes, now))
+}
+
+/// The time that stands in `AIR_RETRY_AT`; none when it says nothing.
+///
+/// # Errors
+/// What is wrong with it, and how to mend it.
+pub fn retry_at_of(bytes: &[u8], now: Time) -> Result<Option<Time>, String> {
+    let text = String::from_utf8_lossy(bytes);
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -47,8 +60,9 @@ pub(crate) fn retry_at(path: &Path, now: Time) -> Result<Option<Time>, String> {
     }
     text.parse().map(Some).map_err(|_| {
         format!(
-            "AIR_RETRY_AT holds `{text}`, which is no time; write RFC 3339 in UTC, such as \
-             2026-01-31T08:00:00Z, or a number of seconds from now"
+            "AIR_RETRY_AT holds `{}`, which is no time; write RFC 3339 in UTC, such as \
+             2026-01-31T08:00:00Z, or a number of seconds from now",
+            quote(text)
         )
     })
 }
@@ -109,6 +123,11 @@ mod tests {
         assert_eq!(
             output(&path).unwrap(),
             Some(serde_json::json!({ "a": [1] }))
+        );
+        let digits = "3.3333333333333337e72";
+        assert_eq!(
+            output_of(digits.as_bytes()).unwrap().to_string(),
+            "3.3333333333333337e+72"
         );
         assert_eq!(output(Path::new("/none/there")).unwrap(), None);
         for (text, part) in [

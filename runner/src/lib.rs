@@ -15,7 +15,7 @@ mod compose;
 pub mod execute;
 pub mod exit;
 mod fanout;
-mod files;
+pub mod files;
 mod guard;
 pub mod hold;
 pub mod judge;

@@ -6,6 +6,7 @@ use air_protocol::codec::decode_state;
 use air_protocol::job::JobState;
 use air_protocol::limits::START_WITHIN_PROCESS;
 use air_protocol::names::{JobName, NameError};
+use air_protocol::quote::quote;
 use uuid::Uuid;
 
 /// The claim that a manager made for the runner.
@@ -50,7 +51,7 @@ pub enum OptionsError {
     #[error("{0} is not set; runners are started by a manager (`airx manager`), not by hand")]
     Missing(&'static str),
     /// A variable holds something else.
-    #[error("{name} is `{value}`, which is no {what}")]
+    #[error("{name} is `{}`, which is no {what}", quote(.value))]
     Unreadable {
         /// The variable.
         name: &'static str,

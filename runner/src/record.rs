@@ -140,7 +140,7 @@ impl Claimed<'_> {
             job: self.job.clone(),
             id: self.target.task.clone(),
             task: queued.task.as_ref().ok()?.clone(),
-            attempt: self.target.attempt + 1,
+            attempt: self.target.attempt.saturating_add(1),
             parent: queued.parent.clone(),
             traceparent: queued.traceparent.clone(),
         };

@@ -4,7 +4,8 @@
 //! again when their pages are made, so that memory holds one page at a time.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
 use air_nats::commit::NewTask;
@@ -49,20 +50,28 @@ pub struct Place {
     line: u64,
 }
 
+impl Place {
+    const START: Self = Self { offset: 0, line: 0 };
+}
+
 /// Whose sub-tasks they are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parent<'a> {
-    pub(crate) job: &'a JobName,
-    pub(crate) task: &'a TaskId,
-    pub(crate) traceparent: Option<&'a str>,
-    pub(crate) wire: Wire,
+pub struct Parent<'a> {
+    /// The job; sub-tasks that name none go into it as well.
+    pub job: &'a JobName,
+    /// The task.
+    pub task: &'a TaskId,
+    /// Its trace context, which sub-tasks go on with.
+    pub traceparent: Option<&'a str>,
+    /// The codec of its job.
+    pub wire: Wire,
 }
 
 /// A page of a fan-out, or the part of a family that goes with its record.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
+pub struct Page {
     /// The tasks with their ids, each with the job it goes to.
-    pub(crate) tasks: Vec<(JobName, Task)>,
+    pub tasks: Vec<(JobName, Task)>,
     bytes: usize,
 }
 
@@ -72,7 +81,7 @@ impl Page {
     }
 
     /// The page as a blob: one task in JSON a line.
-    pub(crate) fn to_lines(&self) -> Vec<u8> {
+    pub fn to_lines(&self) -> Vec<u8> {
         let mut text = Vec::new();
         for (job, task) in &self.tasks {
             let mut task = task.clone();
@@ -85,7 +94,10 @@ impl Page {
 }
 
 /// Reads the tasks of a page from its blob.
-pub(crate) fn of_lines(blob: &[u8]) -> Result<Vec<(JobName, Task)>, String> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn of_lines(blob: &[u8]) -> Result<Vec<(JobName, Task)>, String> {
     let lines = blob
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
@@ -121,9 +133,32 @@ pub(crate) fn subtask_of(value: Value) -> Result<Task, String> {
 /// # Errors
 /// What is wrong, with the number of the line; then nothing is queued.
 pub(crate) async fn read(path: &Path, parent: Parent<'_>) -> Result<Family, String> {
-    let Some(mut lines) = Lines::open(path, Place { offset: 0, line: 0 })? else {
-        return Ok(Family::default());
-    };
+    match Lines::open(path, Place::START)? {
+        Some(lines) => family(lines, parent).await,
+        None => Ok(Family::default()),
+    }
+}
+
+/// What a runner makes of a text in `AIR_TASKS`: the part of the family that goes with its record, and the pages
+/// that follow.
+///
+/// # Errors
+/// What is wrong, with the number of the line; then nothing is queued.
+pub async fn family_of(text: &[u8], parent: Parent<'_>) -> Result<(Family, Vec<Page>), String> {
+    let family = family(Lines::at(text, Place::START), parent).await?;
+    let mut pages = Vec::new();
+    if let Some(place) = family.rest {
+        let from = usize::try_from(place.offset).unwrap_or(usize::MAX);
+        let text = text.get(from..).unwrap_or_default();
+        let mut rest = Rest::new(Some(Lines::at(text, place)), parent);
+        while let Some(page) = rest.next().await? {
+            pages.push(page);
+        }
+    }
+    Ok((family, pages))
+}
+
+async fn family<R: BufRead>(mut lines: Lines<R>, parent: Parent<'_>) -> Result<Family, String> {
     let mut family = Family::default();
     let mut page = Page::default();
     let mut jobs = BTreeSet::new();
@@ -183,19 +218,25 @@ pub(crate) fn fresh_id() -> TaskId {
 }
 
 /// The pages after the first, made one by one from the validated file.
-pub(crate) struct Rest<'a> {
-    lines: Option<Lines>,
+pub(crate) struct Rest<'a, R> {
+    lines: Option<Lines<R>>,
     parent: Parent<'a>,
     page: Page,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> Rest<'a, BufReader<File>> {
     pub(crate) fn open(path: &Path, from: Place, parent: Parent<'a>) -> Result<Self, String> {
-        Ok(Self {
-            lines: Lines::open(path, from)?,
+        Ok(Self::new(Lines::open(path, from)?, parent))
+    }
+}
+
+impl<'a, R: BufRead> Rest<'a, R> {
+    fn new(lines: Option<Lines<R>>, parent: Parent<'a>) -> Self {
+        Self {
+            lines,
             parent,
             page: Page::default(),
-        })
+        }
     }
 
     /// The next page; none after the last.
@@ -220,13 +261,13 @@ impl<'a> Rest<'a> {
 }
 
 /// The lines of the file, with their numbers.
-struct Lines {
-    reader: BufReader<std::fs::File>,
+struct Lines<R> {
+    reader: R,
     at: Place,
     line: Vec<u8>,
 }
 
-impl Lines {
+impl Lines<BufReader<File>> {
     fn open(path: &Path, from: Place) -> Result<Option<Self>, String> {
         let Some(mut file) = files::open(path, "AIR_TASKS")? else {
             return Ok(None);
@@ -240,11 +281,18 @@ impl Lines {
             ));
         }
         file.seek(SeekFrom::Start(from.offset)).map_err(failed)?;
-        Ok(Some(Self {
-            reader: BufReader::with_capacity(64 * 1024, file),
-            at: from,
+        let reader = BufReader::with_capacity(64 * 1024, file);
+        Ok(Some(Self::at(reader, from)))
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    fn at(reader: R, at: Place) -> Self {
+        Self {
+            reader,
+            at,
             line: Vec::new(),
-        }))
+        }
     }
 
     /// Goes to the next line that is not blank, and gives the place where it begins.

@@ -33,6 +33,8 @@ pub(crate) enum Error {
         what: &'static str,
         complaints: Vec<String>,
     },
+    /// Fuzzing found faults, in words.
+    Fuzz(String),
     /// The demo did not do what it shows, in words.
     Demo(String),
     /// A tool was neither found nor could be installed.
@@ -86,7 +88,7 @@ impl fmt::Display for Error {
                     .iter()
                     .try_for_each(|one| write!(f, "\n  - {one}"))
             }
-            Self::Demo(what) => write!(f, "{what}"),
+            Self::Fuzz(what) | Self::Demo(what) => write!(f, "{what}"),
             Self::NoTool {
                 name,
                 tried,

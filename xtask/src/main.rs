@@ -11,6 +11,7 @@ mod command;
 mod demo;
 mod docker;
 mod error;
+mod fuzz;
 mod guards;
 mod images;
 mod model;
@@ -96,6 +97,8 @@ enum Verb {
     Guards(guards::Options),
     /// Change the decisions in every way that cargo-mutants knows, and see that a test fails
     Mutants(mutants::Options),
+    /// Hand millions of arbitrary inputs to everything that reads bytes of others
+    Fuzz(fuzz::Options),
     /// Audit a source tree with the whole system on this machine, and show how
     Demo(demo::Options),
 }
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Verb::Powercut(options) => powercut::run(&options),
         Verb::Guards(options) => guards::run(&options),
         Verb::Mutants(options) => mutants::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Demo(options) => demo::run(&options),
     };
     match done {

@@ -192,7 +192,9 @@ async fn cancel_task(
         if let Some((_, record)) = last.as_ref().filter(|(_, record)| record.status.is_final()) {
             return Ok(Some(record.status));
         }
-        let attempt = last.as_ref().map_or(1, |(_, record)| record.attempt + 1);
+        let attempt = last
+            .as_ref()
+            .map_or(1, |(_, record)| record.attempt.saturating_add(1));
         let mut record = Record::new(task.clone(), Status::Cancelled, attempt, now());
         record.error = Some("cancelled by a user".to_owned());
         if let Some((seq, last)) = &last {

@@ -188,7 +188,7 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
         job: job.clone(),
         id: last.task.clone(),
         task: spec,
-        attempt: last.attempt + 1,
+        attempt: last.attempt.saturating_add(1),
         parent: last.parent.clone(),
         traceparent: last.traceparent.clone(),
     };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use air_protocol::quote::quote;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Number, Value};
 
@@ -58,7 +59,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| SyntaxError {
             line: error.marker().line(),
-            reason: error.info().to_owned(),
+            reason: quote(error.info()).to_string(),
         })?;
         reader.take(event, span)?;
     }
@@ -79,7 +80,7 @@ impl Reader {
                 untagged(tag.as_deref(), span)?;
                 if let Some(Open::Map(map, key @ None, _)) = self.open.last_mut() {
                     if map.contains_key(text.as_ref()) {
-                        return wrong(span, format!("the key `{text}` is there twice"));
+                        return wrong(span, format!("the key `{}` is there twice", quote(&text)));
                     }
                     *key = Some(text.into_owned());
                     return Ok(());
@@ -93,6 +94,10 @@ impl Reader {
                 self.aliased += size(&value);
                 if self.aliased > ALIASED_MAX {
                     return wrong(span, "aliases make too many values");
+                }
+                // A list or mapping notes its line where it begins, and here it begins nowhere else.
+                if value.is_array() || value.is_object() {
+                    self.note_line(span);
                 }
                 self.put(value, 0, span)
             }
@@ -179,7 +184,10 @@ fn untagged(tag: Option<&Tag>, span: Span) -> Result<(), SyntaxError> {
         None => Ok(()),
         Some(tag) => wrong(
             span,
-            format!("the tag `{}` is not understood; take it out", tag.suffix),
+            format!(
+                "the tag `{}` is not understood; take it out",
+                quote(&tag.suffix)
+            ),
         ),
     }
 }
@@ -199,7 +207,12 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
 
 fn number(text: &str) -> Option<Number> {
     let digits = text.trim_start_matches(['+', '-']);
-    let based = |prefix, base| i64::from_str_radix(digits.strip_prefix(prefix)?, base).ok();
+    // The schema has no signs here, but the reader of the standard library takes them.
+    let based = |prefix, base| {
+        let digits = text.strip_prefix(prefix)?;
+        let unsigned = digits.starts_with(|c: char| c.is_ascii_hexdigit());
+        unsigned.then(|| i64::from_str_radix(digits, base).ok())?
+    };
     if let Some(number) = based("0x", 16).or_else(|| based("0o", 8)) {
         return Some(number.into());
     }
@@ -252,6 +265,10 @@ mod tests {
             "2026-01-31"
         ]);
         assert_eq!(values(text), [wanted]);
+        assert_eq!(
+            values("[-0x10, 0x-10, 0o+7]"),
+            [json!(["-0x10", "0x-10", "0o+7"])]
+        );
         assert_eq!(values("run: |\n  a\n  b\n"), [json!({"run": "a\nb\n"})]);
     }
 
@@ -269,6 +286,12 @@ mod tests {
             values("a: &x {n: 1}\nb: *x\n"),
             [json!({"a": {"n": 1}, "b": {"n": 1}})]
         );
+    }
+
+    #[test]
+    fn an_alias_has_a_line_of_its_own() {
+        let list = read("- &x {n: 1}\n- *x\n- &y 2\n- *y\n- [*x]\n").unwrap();
+        assert_eq!(list[0].elements, [1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// Characters of a key with its quotes that stands before a colon without a mark: YAML allows 1,024.
+const KEY_CHARS_MAX: usize = 1000;
+
 /// A value as a YAML document.
 pub fn write(value: &Value) -> String {
     let mut out = String::new();
@@ -22,7 +25,16 @@ fn block(out: &mut String, value: &Value, indent: usize) {
         Value::Object(map) => {
             for (number, (key, value)) in map.iter().enumerate() {
                 pad(out, indent, number);
-                out.push_str(&text(key));
+                let key = text(key);
+                // A reader takes a longer one for a key only where it is marked.
+                if key.chars().count() > KEY_CHARS_MAX {
+                    out.push_str("? ");
+                    out.push_str(&key);
+                    out.push('\n');
+                    out.extend(std::iter::repeat_n(' ', indent));
+                } else {
+                    out.push_str(&key);
+                }
                 out.push(':');
                 entry(out, value, indent);
             }
@@ -186,6 +198,8 @@ mod tests {
             "x: {y}",
             "0x1s",
             "1e5m",
+            &"long".repeat(300),
+            &"\u{10}".repeat(200),
         ] {
             for value in [
                 json!(text),

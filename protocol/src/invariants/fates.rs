@@ -45,7 +45,7 @@ fn lost(name: &JobName, job: &JobHistory, task: &TaskId) -> Option<Violation> {
     let last = job.last(task);
     let waits = match last {
         Some(last) if last.status.is_final() || last.status == Status::Parked => return None,
-        Some(_) => format!("attempt {}", last?.attempt + 1),
+        Some(_) => format!("attempt {}", last?.attempt.saturating_add(1)),
         None if job.purged_to() > 0 => return None,
         None => "the task".to_owned(),
     };

@@ -60,7 +60,11 @@ pub(crate) fn step_faults(old: Last, new: &Record) -> Vec<String> {
         faults.push(format!("its `previous` is {said}, not {is}"));
     }
     let reset = new.status == Status::Reset;
-    let attempt = if reset { old.attempt } else { old.attempt + 1 };
+    let attempt = if reset {
+        old.attempt
+    } else {
+        old.attempt.saturating_add(1)
+    };
     if new.attempt != attempt {
         let (status, is) = (new.status.as_str(), new.attempt);
         faults.push(format!("the {status} attempt {is} should be {attempt}"));

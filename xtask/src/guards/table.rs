@@ -114,15 +114,15 @@ pub(super) const GUARDS: &[Guard] = &[
     Guard {
         name: "liveness: the attempt is the next one",
         file: "protocol/src/record.rs",
-        source: "last.status.has_next() && attempt == last.attempt + 1",
+        source: "last.status.has_next() && Some(attempt) == last.attempt.checked_add(1)",
         instead: "last.status.has_next() && attempt > last.attempt",
         caught: protocol("record::tests::only_the_next_attempt_of_an_open_task_is_live"),
     },
     Guard {
         name: "liveness: the task waits for an attempt",
         file: "protocol/src/record.rs",
-        source: "last.status.has_next() && attempt == last.attempt + 1",
-        instead: "attempt == last.attempt + 1",
+        source: "last.status.has_next() && Some(attempt) == last.attempt.checked_add(1)",
+        instead: "Some(attempt) == last.attempt.checked_add(1)",
         caught: protocol("record::tests::only_the_next_attempt_of_an_open_task_is_live"),
     },
     Guard {
