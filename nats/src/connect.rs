@@ -213,6 +213,7 @@ impl Nats {
             client,
             names: Arc::new(options.names.clone()),
             link,
+            cut: Arc::default(),
         };
         if !options.wait {
             nats.check_server(&url)?;

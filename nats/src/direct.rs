@@ -3,6 +3,8 @@
 //! A replica may lag, and even a leader may be one that was deposed: what is read here chooses what
 //! to try, and never decides.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use air_protocol::names::headers;
@@ -24,6 +26,8 @@ const REPLY_WITHIN: Duration = Duration::from_secs(5);
 const PAGE: usize = 256;
 /// Repetitions of a read whose reply is older than what the leader has: some ten seconds.
 const LAGS_MAX: usize = 16;
+/// Losses of the connection in a row, each in a read of a subject, after which it is read one message at a time.
+const CUTS_MAX: u32 = 2;
 /// Subjects that one `multi_last` may name.
 pub(crate) const SUBJECTS_MAX: usize = 512;
 
@@ -71,6 +75,34 @@ pub struct Batch {
     pub pending: u64,
 }
 
+/// Subjects, and how often in a row the connection was lost while they were read.
+///
+/// A message may have a header that the server stores, and that the client's library takes for a broken stream: it closes
+/// the connection of whoever reads it. Only what the leader answers in JSON can be read then.
+#[derive(Debug, Default)]
+pub(crate) struct Cut(Mutex<HashMap<String, u32>>);
+
+impl Cut {
+    fn subjects(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a subject is to be read one message at a time.
+    fn is_broken(&self, subject: &str) -> bool {
+        self.subjects()
+            .get(subject)
+            .is_some_and(|cuts| *cuts >= CUTS_MAX)
+    }
+
+    fn lost(&self, subject: &str) {
+        *self.subjects().entry(subject.to_owned()).or_default() += 1;
+    }
+
+    fn read(&self, subject: &str) {
+        self.subjects().remove(subject);
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct LeaderGet {
     message: LeaderMessage,
@@ -88,13 +120,28 @@ struct LeaderMessage {
 }
 
 impl Nats {
-    /// The message at `seq`, from any replica.
+    /// What `read` gives; none when the connection was lost meanwhile.
+    async fn unless_cut<T>(
+        &self,
+        read: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        let mut link = self.link.clone();
+        let before = link.borrow().losses;
+        tokio::select! {
+            biased;
+            done = read => done.map(Some),
+            Ok(_) = link.wait_for(|link| link.losses > before) => Ok(None),
+        }
+    }
+
+    /// The message at `seq`, from any replica; from the leader where the connection was lost by it.
     pub(crate) async fn get_seq(&self, stream: &str, seq: u64) -> Result<Option<Stored>, Error> {
         let body = Bytes::from(json!({ "seq": seq }).to_string());
-        let reply = self
-            .client
-            .request(format!("$JS.API.DIRECT.GET.{stream}"), body)
-            .await?;
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let request = async { Ok(self.client.request(subject, body).await?) };
+        let Some(reply) = self.unless_cut(request).await? else {
+            return self.get_seq_leader(stream, seq).await;
+        };
         match reply.status.map(|status| status.as_u16()) {
             Some(404) => Ok(None),
             Some(code) => Err(Error::Answer(format!("direct get answers {code}"))),
@@ -140,11 +187,28 @@ impl Nats {
         from: u64,
         count: usize,
     ) -> Result<Batch, Error> {
-        self.get_batch(
-            stream,
-            &json!({ "seq": from.max(1), "next_by_subj": subject, "batch": count }),
-        )
-        .await
+        let next = json!({ "seq": from.max(1), "next_by_subj": subject });
+        if self.cut.is_broken(subject) {
+            let found = self.get_leader(stream, &next).await?;
+            // Whether more follow is known by asking for them.
+            return Ok(Batch {
+                pending: u64::from(found.is_some()),
+                messages: found.into_iter().collect(),
+                up_to: None,
+            });
+        }
+        let mut batch = next;
+        batch["batch"] = count.into();
+        match self.unless_cut(self.get_batch(stream, &batch)).await? {
+            Some(batch) => {
+                self.cut.read(subject);
+                Ok(batch)
+            }
+            None => {
+                self.cut.lost(subject);
+                Err(Error::Timeout)
+            }
+        }
     }
 
     /// All messages that match `subject`, from the sequence `from` on: read from any replica, until one has

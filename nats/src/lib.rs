@@ -40,6 +40,8 @@ pub struct Nats {
     context: async_nats::jetstream::Context,
     names: Arc<Names>,
     link: tokio::sync::watch::Receiver<Link>,
+    /// Subjects whose messages were read when the connection was lost.
+    cut: Arc<direct::Cut>,
 }
 
 impl std::fmt::Debug for Nats {

@@ -1,5 +1,8 @@
 //! Messages that are no tasks: each fails under its own sequence and never gets a runner.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+
 use air_protocol::codec::{JSON, MSGPACK};
 use air_protocol::event::Kind;
 use air_protocol::limits::ERROR_CHARS_MAX;
@@ -223,4 +226,30 @@ async fn a_name_that_no_job_can_have_is_told_and_its_tasks_are_deleted() {
         .await;
     }
     goes_on(&air).await;
+}
+
+/// Publishes a message with a header line as no client sends it, and waits until the server has it.
+fn publish_raw(air: &Installation, header: &str, task: &str) {
+    let address = air.server.url().replace("nats://", "");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let headers = format!("NATS/1.0\r\n{header}\r\n\r\n");
+    let (head, all) = (headers.len(), headers.len() + task.len());
+    let options = r#"CONNECT {"verbose":false,"headers":true,"no_responders":true}"#;
+    let publish = format!("HPUB air.tasks.j {head} {all}\r\n{headers}{task}\r\n");
+    write!(stream, "{options}\r\n{publish}PING\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "PONG"));
+}
+
+#[tokio::test]
+async fn a_header_that_closes_connections_stops_no_job() {
+    let air = tolerant().await;
+    publish_raw(&air, "bad name: x", r#"{"id":"odd","run":"true"}"#);
+    air.publish("j", r#"{"id":"next","run":"true"}"#).await;
+    for task in ["odd", "next"] {
+        air.wait_record("j", task, Status::Succeeded).await;
+    }
+    air.wait_completed("j").await;
+    goes_on(&air).await;
+    check(&air).await;
 }
