@@ -56,7 +56,7 @@ async fn what_is_no_json_or_messagepack_fails_under_its_sequence() {
         &air,
         Some(MSGPACK),
         br#"{"run":"true"}"#,
-        &["a number, not an object"],
+        &["13 bytes follow its end", "send one value alone"],
     )
     .await;
     let texts = ["text/yaml", JSON, MSGPACK];
@@ -188,7 +188,7 @@ async fn a_long_name_is_told_in_short() {
             .wait_record("j", &format!("_{seq}"), Status::Failed)
             .await;
         let error = record.error.unwrap();
-        assert_eq!(error.chars().count(), ERROR_CHARS_MAX);
+        assert!(error.chars().count() <= ERROR_CHARS_MAX, "{error}");
         assert!(error.contains("xxxx"));
     }
     goes_on(&air).await;
