@@ -266,6 +266,43 @@ mod tests {
     }
 
     #[test]
+    fn a_circle_over_two_jobs_comes_with_its_last_wait() {
+        let (j, k): (JobName, JobName) = ("j".parse().unwrap(), "k".parse().unwrap());
+        let (one, two) = (task("a"), (k.clone(), "b".parse().unwrap()));
+        let mut waits = Waits::default();
+        waits.replace(&j, [(one.clone(), vec![two.clone()])].into_iter());
+        assert!(waits.circle(&one).is_none());
+        waits.replace(&k, [(two, vec![one.clone()])].into_iter());
+        assert_eq!(waits.circle(&one).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn circles_are_searched_for_only_where_there_may_be_any() {
+        let job: JobName = "j".parse().unwrap();
+        let chain: &[(&str, &[&str])] =
+            &[("a", &["b"]), ("b", &["c"]), ("c", &["d"]), ("d", &["e"])];
+        let mut waits = waits(chain);
+        assert!(waits.knots().is_empty(), "a chain has no circle");
+        assert!(waits.circle(&task("a")).is_none());
+        waits.replace(&job, [(task("a"), vec![task("b")])].into_iter());
+        assert!(waits.knots.get().is_some(), "waits that end make no circle");
+        waits.replace(&job, [(task("a"), vec![task("a")])].into_iter());
+        assert!(waits.circle(&task("a")).is_some());
+        waits.replace(&job, std::iter::empty());
+        assert!(waits.knots.get().is_none(), "that circle is gone");
+    }
+
+    #[test]
+    fn what_a_queued_task_needs_is_known_until_it_is_replaced() {
+        let job: JobName = "k".parse().unwrap();
+        let mut waits = Waits::default();
+        waits.want(&job, [task("a")].into_iter());
+        assert!(waits.is_needed(&task("a")) && !waits.is_needed(&task("b")));
+        waits.want(&job, std::iter::empty());
+        assert!(!waits.is_needed(&task("a")));
+    }
+
+    #[test]
     fn a_long_circle_is_shortened() {
         let names: Vec<_> = (0..12).map(|number| task(&format!("t{number}"))).collect();
         let text = text(&names, &"j".parse().unwrap());
