@@ -149,6 +149,9 @@ mod tests {
         agenda.done(&job("a"));
         let order: Vec<_> = std::iter::from_fn(|| agenda.pop(true)).collect();
         assert_eq!(order, [job("b"), job("c"), job("a")]);
+        agenda.again(&job("b"));
+        agenda.done(&job("b"));
+        assert_eq!(agenda.pop(true), Some(job("b")));
     }
 
     #[test]

@@ -69,11 +69,7 @@ pub(crate) async fn expired(
     if !backlog.knows_to(*up_to) {
         return Ok(None);
     }
-    let mut purged = Ledger {
-        counters: ledger.purged.unwrap_or_default(),
-        accounted: ledger.purged_to,
-        ..Ledger::default()
-    };
+    let mut purged = ledger.of_purged();
     for (seq, record) in &records {
         purged.fold(*seq, record);
     }

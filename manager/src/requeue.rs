@@ -83,11 +83,7 @@ pub(crate) async fn requeue(
     ledger: &Ledger,
 ) -> Result<Found, Failed> {
     let nats = &shared.nats;
-    let mut counted = Ledger {
-        counters: ledger.purged.unwrap_or_default(),
-        accounted: ledger.purged_to,
-        ..Ledger::default()
-    };
+    let mut counted = ledger.of_purged();
     let mut unseen = Unseen::default();
     nats.each_record(job, 0, |seq, record| {
         unseen.record(seq, &record);

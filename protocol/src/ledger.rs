@@ -145,6 +145,15 @@ impl Ledger {
         self.purged_to = seq;
         self.purged = Some(records);
     }
+
+    /// The ledger as it was when only those records were folded in that are purged by now.
+    pub fn of_purged(&self) -> Self {
+        Self {
+            counters: self.purged.unwrap_or_default(),
+            accounted: self.purged_to,
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +192,23 @@ mod tests {
             ),
             (0, 0, 1)
         );
+    }
+
+    #[test]
+    fn what_is_left_is_folded_into_what_is_purged() {
+        let first = record("a", Status::Retrying, 1, None, 0);
+        let second = record("a", Status::Succeeded, 2, Some(Status::Retrying), 3);
+        let mut whole = Ledger::default();
+        whole.fold(3, &first);
+        let purged = whole.counters;
+        whole.fold(5, &second);
+        whole.purge(3, purged);
+        let mut left = whole.of_purged();
+        assert_eq!(left.accounted, 3);
+        left.fold(3, &first);
+        left.fold(5, &second);
+        assert_eq!(left.counters, whole.counters);
+        assert_eq!(Ledger::default().of_purged(), Ledger::default());
     }
 
     #[test]

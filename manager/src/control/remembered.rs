@@ -74,6 +74,19 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_named_is_read_on_and_all_may_be_forgotten() {
+        let job: JobName = "a".parse().unwrap();
+        let mut remembered = Remembered::default();
+        remembered.put(&job, backlog(&job, 2));
+        assert!(remembered.of[&job].knows_to(99), "there was no more");
+        remembered.expect_more(&job);
+        assert!(!remembered.of[&job].knows_to(99));
+        remembered.clear();
+        assert!(remembered.take(&job).is_empty());
+        assert_eq!(remembered.messages, 0);
+    }
+
+    #[test]
     fn others_are_forgotten_when_it_is_too_much() {
         let names: Vec<JobName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
         let mut remembered = Remembered::default();
