@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use air_protocol::names::headers;
 use air_protocol::time::Time;
@@ -28,6 +28,8 @@ const PAGE: usize = 256;
 const LAGS_MAX: usize = 16;
 /// Losses of the connection in a row, each in a read of a subject, after which it is read one message at a time.
 const CUTS_MAX: u32 = 2;
+/// Time after which such a subject is read as others are again: the message is gone, or the losses had another cause.
+const SINGLY_FOR: Duration = Duration::from_secs(600);
 /// Subjects that one `multi_last` may name.
 pub(crate) const SUBJECTS_MAX: usize = 512;
 
@@ -75,27 +77,28 @@ pub struct Batch {
     pub pending: u64,
 }
 
-/// Subjects, and how often in a row the connection was lost while they were read.
+/// Subjects, how often in a row the connection was lost while they were read, and when it last was.
 ///
 /// A message may have a header that the server stores, and that the client's library takes for a broken stream: it closes
 /// the connection of whoever reads it. Only what the leader answers in JSON can be read then.
 #[derive(Debug, Default)]
-pub(crate) struct Cut(Mutex<HashMap<String, u32>>);
+pub(crate) struct Cut(Mutex<HashMap<String, (u32, Instant)>>);
 
 impl Cut {
-    fn subjects(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+    fn subjects(&self) -> MutexGuard<'_, HashMap<String, (u32, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a subject is to be read one message at a time.
-    fn is_broken(&self, subject: &str) -> bool {
-        self.subjects()
-            .get(subject)
-            .is_some_and(|cuts| *cuts >= CUTS_MAX)
+    fn is_broken(&self, subject: &str, now: Instant) -> bool {
+        let broken = |(cuts, last): &(u32, Instant)| *cuts >= CUTS_MAX && now - *last < SINGLY_FOR;
+        self.subjects().get(subject).is_some_and(broken)
     }
 
-    fn lost(&self, subject: &str) {
-        *self.subjects().entry(subject.to_owned()).or_default() += 1;
+    fn lost(&self, subject: &str, now: Instant) {
+        let mut subjects = self.subjects();
+        let (cuts, last) = subjects.entry(subject.to_owned()).or_insert((0, now));
+        (*cuts, *last) = (*cuts + 1, now);
     }
 
     fn read(&self, subject: &str) {
@@ -188,7 +191,7 @@ impl Nats {
         count: usize,
     ) -> Result<Batch, Error> {
         let next = json!({ "seq": from.max(1), "next_by_subj": subject });
-        if self.cut.is_broken(subject) {
+        if self.cut.is_broken(subject, Instant::now()) {
             let found = self.get_leader(stream, &next).await?;
             // Whether more follow is known by asking for them.
             return Ok(Batch {
@@ -205,7 +208,7 @@ impl Nats {
                 Ok(batch)
             }
             None => {
-                self.cut.lost(subject);
+                self.cut.lost(subject, Instant::now());
                 Err(Error::Timeout)
             }
         }
@@ -344,6 +347,23 @@ fn from_leader(LeaderGet { message }: LeaderGet) -> Result<Stored, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subject_is_read_singly_after_losses_in_a_row_and_for_a_while() {
+        let (cut, start) = (Cut::default(), Instant::now());
+        cut.lost("a", start);
+        assert!(!cut.is_broken("a", start));
+        cut.read("a");
+        cut.lost("a", start);
+        cut.lost("b", start);
+        assert!(!cut.is_broken("a", start), "they were not in a row");
+        cut.lost("a", start);
+        assert!(cut.is_broken("a", start) && !cut.is_broken("b", start));
+        let later = start + SINGLY_FOR;
+        assert!(!cut.is_broken("a", later));
+        cut.lost("a", later);
+        assert!(cut.is_broken("a", later));
+    }
 
     #[test]
     fn headers_that_no_client_sends_are_left_out() {
