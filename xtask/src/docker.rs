@@ -1,12 +1,12 @@
 //! Docker for the tests of real containers: the daemon that answers, or one of our own below the target folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::command;
 use crate::error::{Error, Result};
-use crate::workspace;
+use crate::{system, workspace};
 
 /// Time that a daemon gets to answer.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -28,9 +28,7 @@ impl Docker {
             });
         }
         for program in ["dockerd", "docker"] {
-            if !on_path(program) {
-                install("docker.io")?;
-            }
+            system::ensure(program, "docker.io")?;
         }
         let folder = workspace::target()?.join("docker");
         std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
@@ -117,30 +115,4 @@ fn answers(host: Option<&str>) -> bool {
         .arg("info")
         .envs(host.map(|host| ("DOCKER_HOST", host)));
     command::capture(&mut docker).is_ok()
-}
-
-/// Whether a program is on the `PATH`, to which the administrator's folders belong.
-fn on_path(program: &str) -> bool {
-    find(program).is_some()
-}
-
-/// The file of a program on the `PATH`.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
-}
-
-/// Installs a package of the system; needs its administrator.
-pub(crate) fn install(package: &str) -> Result<()> {
-    eprintln!("installing {package}: apt-get install {package}");
-    let apt = |args: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-        command::capture(&mut apt).map(drop)
-    };
-    let needed = ["install", "--yes", "--no-install-recommends", package];
-    // The lists of a fresh machine are empty or old; those of another one are left as they are.
-    apt(&needed).or_else(|_| apt(&["update"]).and_then(|()| apt(&needed)))
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command;
-use crate::docker::{self, Docker};
+use crate::docker::Docker;
 use crate::error::{Error, Result};
-use crate::{tools, workspace};
+use crate::{system, tools, workspace};
 
 /// The images: target in the `Dockerfile`, and name.
 const IMAGES: [(&str, &str); 3] = [
@@ -83,11 +83,11 @@ fn busybox() -> Result<PathBuf> {
         let asked = Command::new("ldd").arg(file).output();
         asked.is_ok_and(|answer| !answer.status.success())
     };
-    if let Some(file) = docker::find("busybox").filter(is_static) {
+    if let Some(file) = system::find("busybox").filter(is_static) {
         return Ok(file);
     }
-    docker::install("busybox-static")?;
-    docker::find("busybox").ok_or_else(|| Error::Answer {
+    system::install("busybox-static")?;
+    system::find("busybox").ok_or_else(|| Error::Answer {
         command: "apt-get install busybox-static".into(),
         what: "no busybox on the PATH".into(),
     })
@@ -98,9 +98,7 @@ fn certificates(folder: &Path) -> Result<()> {
     if folder.join("node.pem").is_file() {
         return Ok(());
     }
-    if docker::find("openssl").is_none() {
-        docker::install("openssl")?;
-    }
+    system::ensure("openssl", "openssl")?;
     fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let extensions = folder.join("extensions");
     let names =

@@ -18,6 +18,7 @@ mod model;
 mod mutants;
 mod powercut;
 mod soak;
+mod system;
 mod test;
 mod tools;
 mod workspace;

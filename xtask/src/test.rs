@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::docker::Docker;
 use crate::error::Result;
-use crate::{command, images, tools, workspace};
+use crate::{command, images, system, tools, workspace};
 
 /// The package whose tests need Docker.
 const CONTAINERS: &str = "air-containers";
@@ -64,6 +64,7 @@ fn with_binaries_and_tools() -> Result<Command> {
     command::run(&mut command::cargo(
         "build --workspace --exclude xtask --bins",
     ))?;
+    system::ensure_for_tests();
     let mut test = command::cargo("test");
     test.env("AIR_BIN_DIR", workspace::target()?.join("debug"))
         .env("AIR_NATS_SERVER", tools::nats_server()?)
