@@ -334,6 +334,37 @@ mod tests {
     }
 
     #[test]
+    fn a_word_is_near_when_a_third_of_its_letters_and_one_more_differ() {
+        for (a, b, distance) in [
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("abc", "abd", 1),
+            ("run", "urn", 2),
+            ("timeout", "tmeout", 1),
+        ] {
+            assert_eq!(edits(a, b), distance, "{a} {b}");
+        }
+        assert_eq!(nearest("xxcdef", &["abcdef"]), Some("abcdef"));
+        assert_eq!(nearest("xxxdef", &["abcdef"]), Some("abcdef"));
+        assert_eq!(nearest("xxxxef", &["abcdef"]), None);
+        assert_eq!(nearest("ax", &["ab"]), Some("ab"));
+        assert_eq!(nearest("xy", &["ab"]), None);
+    }
+
+    #[test]
+    fn levels_are_counted_no_further_than_asked() {
+        let value: Value = serde_json::from_str(r#"{"a":[[1]],"b":2}"#).unwrap();
+        assert_eq!(depth(&value, 9), 3);
+        assert_eq!(depth(&value, 2), 2);
+    }
+
+    #[test]
+    fn a_message_of_another_form_is_told_as_a_whole() {
+        let text = decode_state(br#"{"v":1}"#).unwrap_err().to_string();
+        assert!(text.contains("message"), "{text}");
+    }
+
+    #[test]
     fn only_a_later_version_is_newer() {
         let newer = |text: &str| decode_state(text.as_bytes()).unwrap_err().is_newer();
         assert!(newer(r#"{"v":2}"#) && newer(r#"{"v":300}"#));
