@@ -204,7 +204,7 @@ mod tests {
         whole.fold(5, &second);
         whole.purge(3, purged);
         let mut left = whole.of_purged();
-        assert_eq!(left.accounted, 3);
+        assert_eq!((left.counters, left.accounted), (purged, 3));
         left.fold(3, &first);
         left.fold(5, &second);
         assert_eq!(left.counters, whole.counters);
