@@ -31,19 +31,20 @@ pub async fn job(
 ) -> Result<Changed, Failure> {
     loop {
         let key = nats.job(job).await?;
+        let at = now();
         let state = match &key {
             Key::State(state, _) => (**state).clone(),
-            Key::Absent if create => JobState::new(now()),
+            Key::Absent if create => JobState::new(at),
             Key::Deleted(_) if create => {
                 let (spec, _) = nats.spec(job).await?;
                 let ttl = spec.as_ref().map_or(LEASE_TTL_DEFAULT, Spec::lease_ttl);
-                JobState::rebuilt(now(), ttl)
+                JobState::rebuilt(at, ttl)
             }
             Key::Absent | Key::Deleted(_) => return Err(Failure::NoJob(job.clone())),
             Key::Garbage(_, reason) => return Err(garbage(job, reason)),
             Key::Newer(_, reason) => return Err(newer(job, reason)),
         };
-        let next = match state.apply(event, now()) {
+        let next = match state.apply(event, at) {
             Ok(Change::To(next)) => next,
             Ok(Change::NoOp) => return Ok(Changed::No),
             Err(invalid) => return Err(Failure::Refused(format!("{job}: {invalid}"))),
