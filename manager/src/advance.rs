@@ -110,7 +110,7 @@ pub(crate) async fn advance(
         pending: None,
         foreign_asked: false,
         scanned_anew: false,
-        searched: false,
+        searched: shared.is_searched(job, now()),
         expired: None,
         purged_full: false,
     };
@@ -130,7 +130,7 @@ impl Look<'_> {
                 folded: self.folded.as_ref(),
                 pick: self.pick.as_ref(),
                 pending: self.pending,
-                searched: self.searched || self.shared.is_searched(self.job, now()),
+                searched: self.searched,
                 runner: Uuid::now_v7(),
             };
             let step = decide(&view, &self.shared.me)?;

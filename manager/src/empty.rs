@@ -12,7 +12,7 @@ use air_nats::records::At;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, JobState, PurgeTo};
 use air_protocol::names::{JobName, TaskId};
-use air_protocol::record::{Record, Status};
+use air_protocol::record::{Record, Status, next_attempt};
 use air_protocol::task::Task;
 use air_protocol::time::Time;
 
@@ -195,7 +195,7 @@ pub fn cancelled(
     if last.status.is_final() {
         return None;
     }
-    record.attempt = last.attempt.saturating_add(1);
+    record.attempt = next_attempt(last.attempt);
     record.failures = last.failures;
     record.losses = last.losses;
     record.parent = record.parent.or(last.parent);

@@ -12,7 +12,7 @@ use air_nats::records::At;
 use air_protocol::event::{Data, Kind};
 use air_protocol::ledger::Ledger;
 use air_protocol::names::{JobName, TaskId};
-use air_protocol::record::{Last, Record, is_live};
+use air_protocol::record::{Last, Record, is_live, next_attempt};
 use air_protocol::time::Time;
 
 use crate::advance::Failed;
@@ -61,14 +61,7 @@ impl Unseen {
 /// The message of a task's next attempt, from its last record: a schedule where its time is to come. None where
 /// the record does not say what the task was.
 pub fn again(job: &JobName, last: &Record, now: Time) -> Option<With> {
-    let task = NewTask {
-        job: job.clone(),
-        id: last.task.clone(),
-        task: last.spec.clone()?,
-        attempt: last.attempt + 1,
-        parent: last.parent.clone(),
-        traceparent: last.traceparent.clone(),
-    };
+    let task = NewTask::again(job, last)?;
     Some(match last.retry_at.filter(|at| *at > now) {
         Some(at) => With::Schedule(task, at),
         None => With::Task(task),
@@ -120,7 +113,7 @@ async fn publish(shared: &Shared, job: &JobName, (seq, last): &At) -> Result<boo
     let wire = shared.spec(job).unwrap_or_default().wire;
     let stored = nats.publish_again(&with, *seq, wire).await?;
     if stored {
-        tracing::warn!(%job, %task, attempt = last.attempt + 1, "its message was gone; published it again");
+        tracing::warn!(%job, %task, attempt = next_attempt(last.attempt), "its message was gone; published it again");
         let data = Data {
             task: Some(task.clone()),
             attempt: Some(last.attempt),

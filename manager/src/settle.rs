@@ -11,7 +11,7 @@ use air_protocol::fate::{Outcome, Tally, fate};
 use air_protocol::job::{Event, JobState};
 use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
 use air_protocol::names::{JobName, TaskId};
-use air_protocol::record::{Record, Status, error_text};
+use air_protocol::record::{Record, Status, error_text, next_attempt};
 use air_protocol::spec::Spec;
 use air_protocol::task::Work;
 use air_protocol::time::Time;
@@ -259,7 +259,7 @@ impl Base {
             job: job.clone(),
             id: self.target.task.clone(),
             task: self.task()?,
-            attempt: attempt.saturating_add(1),
+            attempt: next_attempt(attempt),
             parent: self.parent(),
             traceparent: self
                 .message

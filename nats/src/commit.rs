@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use air_protocol::codec;
 use air_protocol::names::{JobName, Names, TaskId, headers};
-use air_protocol::record::Record;
+use air_protocol::record::{Record, next_attempt};
 use air_protocol::spec::Wire;
 use air_protocol::task::Task;
 use air_protocol::time::Time;
@@ -63,6 +63,20 @@ pub struct NewTask {
     pub parent: Option<String>,
     /// Trace context.
     pub traceparent: Option<String>,
+}
+
+impl NewTask {
+    /// The next attempt of a task, from its last record; none where that does not say what the task was.
+    pub fn again(job: &JobName, last: &Record) -> Option<Self> {
+        Some(Self {
+            job: job.clone(),
+            id: last.task.clone(),
+            task: last.spec.clone()?,
+            attempt: next_attempt(last.attempt),
+            parent: last.parent.clone(),
+            traceparent: last.traceparent.clone(),
+        })
+    }
 }
 
 /// What a commit came to.

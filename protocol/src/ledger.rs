@@ -140,7 +140,7 @@ impl Ledger {
         self.failing = 0;
     }
 
-    /// Notes that the records up to `seq` are purged, all of tasks that were over by then.
+    /// Notes that the records up to `seq` are purged, and what they counted.
     pub fn purge(&mut self, seq: u64, records: Counters) {
         self.purged_to = seq;
         self.purged = Some(records);

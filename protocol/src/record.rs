@@ -259,6 +259,11 @@ pub fn error_text(reason: &str) -> String {
     }
 }
 
+/// The number of the attempt after this one. The greatest has none: a message of that number is not live again.
+pub fn next_attempt(attempt: u32) -> u32 {
+    attempt.saturating_add(1)
+}
+
 /// Whether a message with this `attempt` is live: it is the next attempt of a task that waits for one.
 pub fn is_live(attempt: u32, last: Option<Last>) -> bool {
     match last {

@@ -5,7 +5,7 @@ use air_nats::commit::{Commit, NewTask, With};
 use air_protocol::fate::{Fate, Tally, fate};
 use air_protocol::lease::Target;
 use air_protocol::names::JobName;
-use air_protocol::record::{Record, Status};
+use air_protocol::record::{Record, Status, next_attempt};
 use air_protocol::time::Time;
 use uuid::Uuid;
 
@@ -140,7 +140,7 @@ impl Claimed<'_> {
             job: self.job.clone(),
             id: self.target.task.clone(),
             task: queued.task.as_ref().ok()?.clone(),
-            attempt: self.target.attempt.saturating_add(1),
+            attempt: next_attempt(self.target.attempt),
             parent: queued.parent.clone(),
             traceparent: queued.traceparent.clone(),
         };

@@ -19,6 +19,7 @@ use air_protocol::time::Span;
 use uuid::Uuid;
 
 use crate::installation::Installation;
+use crate::process::pids;
 use crate::wait::wait_for_within;
 
 /// Time that sweeps and folds get.
@@ -136,42 +137,37 @@ async fn runs(air: &Installation) -> BTreeMap<Uuid, JobName> {
 
 /// The live processes of these runs on this host.
 fn processes(runs: &BTreeMap<Uuid, JobName>) -> Vec<Process> {
-    let folders = fs::read_dir("/proc").unwrap().flatten();
-    let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
     let process = |pid: u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let variables = environment.split(|byte| *byte == 0);
-        let run = variables
-            .clone()
-            .find_map(|variable| variable.strip_prefix(b"AIR_RUNNER="))?;
-        let run = Uuid::try_parse_ascii(run).ok()?;
+        let (run, is_runner) = run_of(pid)?;
         Some(Process {
             host: "here".into(),
             pid,
             run,
             job: runs.get(&run)?.clone(),
-            is_runner: variables
-                .clone()
-                .any(|variable| variable.starts_with(b"AIR_SEQ=")),
+            is_runner,
         })
     };
-    pids.filter_map(process).collect()
+    pids().filter_map(process).collect()
+}
+
+/// The run that a live process belongs to, and whether it is its runner.
+fn run_of(pid: u32) -> Option<(Uuid, bool)> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let variable = |name: &[u8]| {
+        let mut all = environment.split(|byte| *byte == 0);
+        all.find_map(|variable| variable.strip_prefix(name))
+    };
+    let run = Uuid::try_parse_ascii(variable(b"AIR_RUNNER=")?).ok()?;
+    Some((run, variable(b"AIR_SEQ=").is_some()))
 }
 
 /// The live runners that this process can see: process id and run.
 pub fn runners() -> Vec<(u32, Uuid)> {
-    let folders = fs::read_dir("/proc").unwrap().flatten();
-    let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
-    let runner = |pid: u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let variable = |name: &[u8]| {
-            let mut all = environment.split(|byte| *byte == 0);
-            all.find_map(|variable| variable.strip_prefix(name))
-        };
-        variable(b"AIR_SEQ=")?;
-        Some((pid, Uuid::try_parse_ascii(variable(b"AIR_RUNNER=")?).ok()?))
+    let runner = |pid| match run_of(pid)? {
+        (run, true) => Some((pid, run)),
+        (_, false) => None,
     };
-    pids.filter_map(runner).collect()
+    pids().filter_map(runner).collect()
 }
 
 impl Installation {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::process::Program;
+use crate::process::{Program, ok};
 
 /// The bridge between the nodes.
 const BRIDGE: &str = "air0";
@@ -97,7 +97,7 @@ impl Node {
     /// Runs a command on it, to its good end.
     pub fn run(&self, line: &[&str]) {
         let mut command = self.command(line[0].as_ref());
-        succeed(command.args(&line[1..]));
+        ok(command.args(&line[1..]));
     }
 
     /// A rule of its packet filter, such as `-A INPUT -i eth0 -j DROP`.
@@ -202,15 +202,5 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 fn run(line: &[&str]) {
-    succeed(Command::new(line[0]).args(&line[1..]));
-}
-
-fn succeed(command: &mut Command) {
-    let output = command.output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ok(Command::new(line[0]).args(&line[1..]));
 }

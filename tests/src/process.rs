@@ -72,6 +72,22 @@ pub fn ok(command: &mut Command) -> String {
     })
 }
 
+/// The ids of all processes that this one can see.
+pub fn pids() -> impl Iterator<Item = u32> {
+    let folders = std::fs::read_dir("/proc").unwrap().flatten();
+    folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok())
+}
+
+/// What a variable of the environment asks for, where it is set.
+///
+/// # Panics
+/// It holds no number.
+pub fn number_of(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
 /// A binary of this workspace, which `cargo xtask test` has built.
 pub fn binary(name: &str) -> PathBuf {
     let folder = match std::env::var_os("AIR_BIN_DIR") {

@@ -108,7 +108,6 @@ fn build() -> Result<Place> {
 }
 
 fn host() -> Result<String> {
-    let command = || "rustc -vV".to_owned();
     let answer = command::capture(
         Command::new("rustc")
             .arg("-vV")
@@ -116,7 +115,7 @@ fn host() -> Result<String> {
     )?;
     let host = answer.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.ok_or_else(|| Error::Answer {
-        command: command(),
+        command: "rustc -vV".to_owned(),
         what: "no host".to_owned(),
     })?;
     Ok(host.to_owned())

@@ -74,26 +74,10 @@ enum Verb {
     Powercut(powercut::Options),
     /// Search every state of small scenarios for broken invariants, by the product's own decisions
     #[command(disable_help_flag = true)]
-    Model {
-        /// Options of `air-model check`; `--help` lists them
-        #[arg(
-            value_name = "OPTIONS",
-            trailing_var_arg = true,
-            allow_hyphen_values = true
-        )]
-        options: Vec<String>,
-    },
+    Model(model::Options),
     /// Run random histories from seeds in virtual time, and make the first that fails smaller
     #[command(disable_help_flag = true)]
-    Sim {
-        /// Options of `air-model sim`; `--help` lists them
-        #[arg(
-            value_name = "OPTIONS",
-            trailing_var_arg = true,
-            allow_hyphen_values = true
-        )]
-        options: Vec<String>,
-    },
+    Sim(model::Options),
     /// Leave out the guards of the code one by one, and see that the test of each fails
     Guards(guards::Options),
     /// Change the decisions in every way that cargo-mutants knows, and see that a test fails
@@ -115,8 +99,8 @@ fn main() -> ExitCode {
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),
         Verb::Chaos(options) => chaos::run(&options),
-        Verb::Model { options } => model::run("check", &options),
-        Verb::Sim { options } => model::run("sim", &options),
+        Verb::Model(options) => model::run("check", &options),
+        Verb::Sim(options) => model::run("sim", &options),
         Verb::Soak(options) => soak::run(&options),
         Verb::Powercut(options) => powercut::run(&options),
         Verb::Guards(options) => guards::run(&options),

@@ -9,7 +9,7 @@ use air_nats::queue::Queued;
 use air_protocol::job::{Event, JobStatus};
 use air_protocol::lease::Ending;
 use air_protocol::names::{JobName, TaskId};
-use air_protocol::record::{Record, Status};
+use air_protocol::record::{Record, Status, next_attempt};
 use air_protocol::time::Span;
 
 use crate::app::{App, now, within};
@@ -194,7 +194,7 @@ async fn cancel_task(
         }
         let attempt = last
             .as_ref()
-            .map_or(1, |(_, record)| record.attempt.saturating_add(1));
+            .map_or(1, |(_, record)| next_attempt(record.attempt));
         let mut record = Record::new(task.clone(), Status::Cancelled, attempt, now());
         record.error = Some("cancelled by a user".to_owned());
         if let Some((seq, last)) = &last {

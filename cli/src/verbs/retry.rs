@@ -183,15 +183,8 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
         .follows(Some(last.status), seq);
     record.parent.clone_from(&last.parent);
     record.traceparent.clone_from(&last.traceparent);
-    record.spec = Some(spec.clone());
-    let next = NewTask {
-        job: job.clone(),
-        id: last.task.clone(),
-        task: spec,
-        attempt: last.attempt.saturating_add(1),
-        parent: last.parent.clone(),
-        traceparent: last.traceparent.clone(),
-    };
+    record.spec = Some(spec);
+    let next = NewTask::again(job, last)?;
     Some(Commit {
         job: job.clone(),
         record,

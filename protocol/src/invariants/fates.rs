@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{History, Invariant, JobHistory, StoredRecord, Violation};
 use crate::job::JobStatus;
 use crate::names::{JobName, TaskId};
-use crate::record::{Status, is_live};
+use crate::record::{Status, is_live, next_attempt};
 
 /// I3 nothing-lost. A task with an open record has its next attempt queued or scheduled, or is parked;
 /// an acknowledged task has that, or a final record.
@@ -45,7 +45,7 @@ fn lost(name: &JobName, job: &JobHistory, task: &TaskId) -> Option<Violation> {
     let last = job.last(task);
     let waits = match last {
         Some(last) if last.status.is_final() || last.status == Status::Parked => return None,
-        Some(_) => format!("attempt {}", last?.attempt.saturating_add(1)),
+        Some(_) => format!("attempt {}", next_attempt(last?.attempt)),
         None if job.purged_to() > 0 => return None,
         None => "the task".to_owned(),
     };

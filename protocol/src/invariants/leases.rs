@@ -16,7 +16,8 @@ use crate::time::Time;
 /// starts; two runs on one host (one clock) that overlap in time; two live runner processes.
 ///
 /// A run that was lost may overlap its successor, and is left out. A start that is told late is none out
-/// of order unless its time says so too. It does not see an overlap on two hosts, since it compares no clocks, nor one after the job's key or bucket was deleted by hand.
+/// of order unless its time says so too. It does not see an overlap on two hosts, since it compares no
+/// clocks, nor one after the job's key or bucket was deleted by hand.
 pub fn one_runner(history: &History) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (name, job) in &history.jobs {

@@ -4,7 +4,7 @@ use super::{History, Invariant, JobHistory, StoredRecord, Violation};
 use crate::job::JobStatus;
 use crate::ledger::Ledger;
 use crate::names::{JobName, TaskId};
-use crate::record::{Last, Record, Status, is_live};
+use crate::record::{Last, Record, Status, is_live, next_attempt};
 
 /// I2 one-commit. Each task's records form one chain: the first is attempt 1 after nothing, each
 /// names the one before it (`after`, `previous`) and takes the next number; only `reset` repeats the
@@ -63,7 +63,7 @@ pub(crate) fn step_faults(old: Last, new: &Record) -> Vec<String> {
     let attempt = if reset {
         old.attempt
     } else {
-        old.attempt.saturating_add(1)
+        next_attempt(old.attempt)
     };
     if new.attempt != attempt {
         let (status, is) = (new.status.as_str(), new.attempt);

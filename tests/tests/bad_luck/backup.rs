@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use air_tests::{Installation, check, check_no_process, wait_for};
+use air_tests::{Installation, check, check_no_process, ok, try_output, wait_for};
 use serde_json::json;
 
 use crate::{file, noted, runs};
 
 const TASKS: usize = 60;
-
-fn nats(air: &Installation, arguments: &[&str]) {
-    let output = air.nats_cli(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-}
 
 /// Tasks of two jobs, some of which queue a sub-task or fail at first.
 async fn publish_many(air: &Installation) {
@@ -42,8 +37,8 @@ async fn over(air: &Installation) -> BTreeMap<String, usize> {
     over
 }
 
-/// Runs tasks, and lets `backup` make one in the folder that it is given when some are over and others are not.
-async fn backed_up(backup: impl AsyncFnOnce(&mut Installation, &str)) -> (Installation, String) {
+/// Runs tasks, and makes a backup when some are over and others are not; its managers are `at_rest`, or at work.
+async fn backed_up(at_rest: bool) -> (Installation, String) {
     let mut air = Installation::start(0).await;
     // Consumed messages stay for longer than a backup takes.
     air.add_manager(&["--sync-interval", "2m"]);
@@ -55,8 +50,13 @@ async fn backed_up(backup: impl AsyncFnOnce(&mut Installation, &str)) -> (Instal
     air.wait_state("j", |state| state.ledger.counters.succeeded >= 8)
         .await;
     let folder = file(&air, "backup").display().to_string();
-    backup(&mut air, &folder).await;
-    if air.managers.is_empty() {
+    if at_rest {
+        air.managers.clear();
+        check_no_process(&air).await;
+    }
+    let backup = ["account", "backup", "--consumers", "--force", &folder];
+    ok(&mut air.nats_cli(&backup));
+    if at_rest {
         air.add_manager(&[]);
     }
     for job in ["j", "k"] {
@@ -72,12 +72,7 @@ async fn all_is_gone(air: &mut Installation) {
     std::fs::remove_dir_all(file(air, "store")).unwrap();
     air.server.restart();
     wait_for("server", async || {
-        let info = air.nats_cli(&["account", "info"]).output().unwrap();
-        if info.status.success() {
-            Ok(())
-        } else {
-            Err(info)
-        }
+        try_output(&mut air.nats_cli(&["account", "info"]))
     })
     .await;
 }
@@ -106,21 +101,17 @@ async fn goes_on_from_the_backup(mut air: Installation) -> Installation {
     air
 }
 
+/// Loses everything after a backup, restores it, and lets all go on.
+async fn restored(at_rest: bool) -> Installation {
+    let (mut air, folder) = backed_up(at_rest).await;
+    all_is_gone(&mut air).await;
+    ok(&mut air.nats_cli(&["account", "restore", &folder]));
+    goes_on_from_the_backup(air).await
+}
+
 #[tokio::test]
 async fn an_older_backup_of_an_account_runs_nothing_again_that_has_a_final_record() {
-    let (mut air, folder) = backed_up(async |air, folder| {
-        air.managers.clear();
-        check_no_process(air).await;
-        nats(
-            air,
-            &["account", "backup", "--consumers", "--force", folder],
-        );
-    })
-    .await;
-    all_is_gone(&mut air).await;
-    nats(&air, &["account", "restore", &folder]);
-    let air = goes_on_from_the_backup(air).await;
-    check(&air).await;
+    check(&restored(true).await).await;
 }
 
 /// An account is saved stream by stream, keys after records. So a key may tell of a lease of which the records know
@@ -128,14 +119,5 @@ async fn an_older_backup_of_an_account_runs_nothing_again_that_has_a_final_recor
 /// there. Nothing runs to its end twice all the same, and nothing is lost.
 #[tokio::test]
 async fn a_backup_made_while_jobs_run_runs_nothing_again_either() {
-    let (mut air, folder) = backed_up(async |air, folder| {
-        nats(
-            air,
-            &["account", "backup", "--consumers", "--force", folder],
-        );
-    })
-    .await;
-    all_is_gone(&mut air).await;
-    nats(&air, &["account", "restore", &folder]);
-    goes_on_from_the_backup(air).await;
+    restored(false).await;
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use air_model::simulation::plan::Dice;
 use air_nats::Nats;
 use air_protocol::names::JobName;
 use air_tests::{Cluster, time_passes, wait_for_within};
 use serde_json::json;
 
 use crate::marks::{MARK, uptime};
-use crate::schedule::Random;
 
 /// Jobs of the load.
 pub(crate) const JOBS: u64 = 20;
@@ -40,7 +40,7 @@ pub(crate) struct Published {
 
 /// The task number `n` of a seed.
 pub(crate) fn plan(seed: u64, n: u64) -> Planned {
-    let mut random = Random::new(seed ^ n.wrapping_mul(0xa076_1d64_78bd_642f));
+    let mut random = Dice::new(seed ^ n.wrapping_mul(0xa076_1d64_78bd_642f));
     let job = |number: u64| format!("job{number}");
     let own = n % JOBS;
     let (id, mut beats) = (format!("t{n}"), random.below(5));

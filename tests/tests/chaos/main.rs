@@ -22,7 +22,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use air_tests::{Cluster, check, check_no_process, runners, wait_for};
+use air_tests::{Cluster, check, check_no_process, number_of, runners, wait_for};
 
 use crate::faults::Faults;
 
@@ -32,14 +32,6 @@ const TASKS: u64 = 600;
 /// A seed whose 90 s have what the bounded form must not miss: a test says which faults.
 const FIXED: u64 = 14748;
 
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
-    )
-}
-
 /// One run at a time: what two clusters take from one another is no fault that a schedule holds.
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -47,7 +39,7 @@ static TURN: Mutex<()> = Mutex::new(());
 #[test]
 fn a_fixed_seed() {
     let _turn = TURN.lock();
-    if number("AIR_CHAOS_SEED").is_none() && Cluster::enter("a_fixed_seed") {
+    if number_of("AIR_CHAOS_SEED").is_none() && Cluster::enter("a_fixed_seed") {
         run(FIXED);
     }
 }
@@ -58,7 +50,7 @@ fn another_seed() {
     let _turn = TURN.lock();
     if Cluster::enter("another_seed") {
         let fresh = RandomState::new().hash_one(0) % 1_000_000;
-        run(number("AIR_CHAOS_SEED").unwrap_or(fresh));
+        run(number_of("AIR_CHAOS_SEED").unwrap_or(fresh));
     }
 }
 
@@ -71,8 +63,8 @@ fn run(seed: u64) {
 }
 
 async fn chaos(seed: u64) {
-    let seconds = number("AIR_CHAOS_SECONDS").unwrap_or(SECONDS);
-    let tasks = number("AIR_CHAOS_TASKS").unwrap_or(TASKS);
+    let seconds = number_of("AIR_CHAOS_SECONDS").unwrap_or(SECONDS);
+    let tasks = number_of("AIR_CHAOS_TASKS").unwrap_or(TASKS);
     let time = Duration::from_secs(seconds);
     let steps = schedule::schedule(seed, time);
     eprintln!(

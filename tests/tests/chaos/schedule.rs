@@ -2,28 +2,7 @@
 
 use std::time::Duration;
 
-/// A generator of numbers that anybody can write again: SplitMix64.
-#[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
+use air_model::simulation::plan::Dice;
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,7 +127,7 @@ const RECOVERY: Duration = Duration::from_secs(3);
 
 /// The faults of this time: all kinds in an order of chance, then all again.
 pub(crate) fn schedule(seed: u64, time: Duration) -> Vec<Step> {
-    let mut random = Random::new(seed);
+    let mut random = Dice::new(seed);
     let (mut steps, mut deck, mut left) = (Vec::new(), Vec::new(), time);
     loop {
         if deck.is_empty() {
@@ -161,7 +140,7 @@ pub(crate) fn schedule(seed: u64, time: Duration) -> Vec<Step> {
             node: 1 + usize::try_from(random.below(3)).unwrap(),
             lasts: Duration::from_millis(1000 * least + random.below(1000 * more)),
             calm: Duration::from_millis(500 + random.below(3000)),
-            chance: random.next(),
+            chance: random.number(),
         };
         let Some(rest) = left.checked_sub(step.lasts + step.calm + RECOVERY) else {
             return steps;

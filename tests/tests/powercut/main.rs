@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use air_nats::{Nats, topology::Outcome};
 use air_protocol::job::JobStatus;
 use air_protocol::names::JobName;
-use air_tests::{Installation, Server, check, time_passes, wait_for_within};
+use air_tests::{Installation, Server, check, number_of, time_passes, wait_for_within};
 
 use disk::Disk;
 use load::{Load, Lost};
@@ -71,15 +71,13 @@ async fn what_was_synced_survives_a_power_cut() {
     Disk::prove().expect(
         "a power cut needs to mount an image of a disk: as root, where loop devices are allowed",
     );
-    let cuts = std::env::var("AIR_POWERCUT_CUTS").ok();
+    let cuts = number_of("AIR_POWERCUT_CUTS");
     let only = std::env::var("AIR_POWERCUT_ONLY").unwrap_or_default();
     let wanted = |mode: &&Mode| match cuts {
         Some(_) => mode.name.contains(&only),
         None => mode.always && mode.all,
     };
-    let count = cuts
-        .as_ref()
-        .map_or(1, |text| text.parse().expect("a number of cuts"));
+    let count = cuts.map_or(1, |cuts| usize::try_from(cuts).unwrap());
     let mut rows = Vec::new();
     let mut wrong = Vec::new();
     for mode in MODES.iter().filter(wanted) {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use air_protocol::ledger::Counters;
 use air_protocol::names::JobName;
-use air_tests::{Installation, Program, ServerOptions, wait_for_within};
+use air_tests::{Installation, Program, ServerOptions, number_of, wait_for_within};
 use nix::sys::signal::Signal;
 
 use crate::load::{ENDLESS, Endless};
@@ -50,14 +50,6 @@ const ENDLESS_SLACK: u64 = 100;
 /// The longest that anything is waited for.
 const MOST: Duration = Duration::from_secs(300);
 
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
-    )
-}
-
 /// What a run is to do.
 struct Plan {
     tasks: u64,
@@ -68,8 +60,8 @@ struct Plan {
 
 impl Plan {
     fn of_environment() -> Self {
-        let tasks = number("AIR_SOAK_TASKS").unwrap_or(TASKS).max(100);
-        let jobs = number("AIR_SOAK_JOBS").unwrap_or(JOBS).max(1);
+        let tasks = number_of("AIR_SOAK_TASKS").unwrap_or(TASKS).max(100);
+        let jobs = number_of("AIR_SOAK_JOBS").unwrap_or(JOBS).max(1);
         let job_tasks = (tasks / (SAMPLES * (jobs + 1))).clamp(1, JOB_TASKS_MAX);
         let waves = (tasks / (job_tasks * (jobs + 1))).max(SAMPLES);
         Self {

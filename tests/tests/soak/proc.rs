@@ -16,8 +16,6 @@ pub(crate) fn files(pid: u32) -> u64 {
 
 /// The live children of these processes.
 pub(crate) fn children(parents: &[u32]) -> Vec<u32> {
-    let folders = fs::read_dir("/proc").unwrap().flatten();
-    let pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok());
     let child = |pid: &u32| {
         // `PID (name) state parent …`, and the name may hold anything.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -27,5 +25,5 @@ pub(crate) fn children(parents: &[u32]) -> Vec<u32> {
         let parent = parent.and_then(|parent| parent.parse().ok());
         state != Some("Z") && parent.is_some_and(|parent| parents.contains(&parent))
     };
-    pids.filter(child).collect()
+    air_tests::pids().filter(child).collect()
 }
