@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use air_protocol::claude::Claude;
 use air_protocol::names::TaskId;
 use air_protocol::task::{Need, Retry, Task, Work};
 use air_protocol::time::{Span, Time};
@@ -58,11 +59,14 @@ pub struct TaskArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "file")]
     pub not_before: Option<String>,
     /// Read tasks from a file (YAML, JSON or JSON lines), - for standard input
-    #[arg(short, long, value_name = "FILE|-", conflicts_with_all = ["run", "command"], required_unless_present_any = ["run", "command"])]
+    #[arg(short, long, value_name = "FILE|-", conflicts_with_all = ["run", "claude", "command"], required_unless_present_any = ["run", "claude", "command"])]
     pub file: Option<String>,
     /// A line for /bin/sh
-    #[arg(long, value_name = "LINE", conflicts_with = "command")]
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["claude", "command"])]
     pub run: Option<String>,
+    /// A prompt for the Claude Code CLI
+    #[arg(long, value_name = "PROMPT", conflicts_with = "command")]
+    pub claude: Option<String>,
     /// A program and its arguments, without a shell
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
@@ -81,9 +85,10 @@ impl TaskArgs {
     }
 
     fn task(self) -> Result<Task, Failure> {
-        let work = match self.run {
-            Some(line) => Work::Run(line),
-            None => Work::Exec(self.command),
+        let work = match (self.run, self.claude) {
+            (Some(line), _) => Work::Run(line),
+            (None, Some(prompt)) => Work::Claude(Box::new(Claude::new(&prompt))),
+            (None, None) => Work::Exec(self.command),
         };
         let mut task = Task::new(work);
         task.id = self.id;

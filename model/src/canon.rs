@@ -344,6 +344,7 @@ impl Canon {
             losses,
             subtasks,
             cpu_ms: _,
+            cost: _,
         } = counters;
         self.plain(&[succeeded, failed, cancelled, skipped, retrying]);
         self.plain(&[reset, parked, attempts, losses, subtasks]);

@@ -387,7 +387,9 @@ impl Store {
 fn family_run(record: &Record) -> Option<Uuid> {
     match &record.spec.as_ref()?.work {
         air_protocol::task::Work::Fanout(fanout) => Some(fanout.run),
-        air_protocol::task::Work::Run(_) | air_protocol::task::Work::Exec(_) => None,
+        air_protocol::task::Work::Run(_)
+        | air_protocol::task::Work::Exec(_)
+        | air_protocol::task::Work::Claude(_) => None,
     }
 }
 

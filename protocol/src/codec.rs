@@ -62,7 +62,7 @@ pub enum DecodeError {
         nearest: Option<String>,
     },
     /// None or several of the fields of which one must be there.
-    #[error("give exactly one of `run` and `exec`{}", given(.0))]
+    #[error("give exactly one of `run`, `exec` and `claude`{}", given(.0))]
     Work(Vec<String>),
     /// A field of the wrong type.
     #[error("`{}`: {}", quote(.path), quote(.reason))]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Cost;
 use crate::limits::CHILDREN_MAX;
 use crate::names::JobName;
 use crate::record::{Record, Status};
@@ -38,6 +39,9 @@ pub struct Counters {
     pub subtasks: u64,
     /// CPU time of all attempts, in milliseconds.
     pub cpu_ms: u64,
+    /// What agents took in all attempts.
+    #[serde(skip_serializing_if = "Cost::is_nothing")]
+    pub cost: Cost,
 }
 
 impl Counters {
@@ -77,6 +81,7 @@ impl Counters {
         add(&mut self.losses, u64::from(record.lost));
         add(&mut self.subtasks, record.subtasks);
         add(&mut self.cpu_ms, record.cpu_ms.unwrap_or(0));
+        self.cost = self.cost.plus(record.cost.unwrap_or_default());
     }
 }
 
@@ -266,11 +271,16 @@ mod tests {
         let mut ran = record_of(Status::Succeeded);
         (ran.started, ran.lost) = (Some(ran.ended), true);
         (ran.subtasks, ran.cpu_ms) = (5, Some(6));
+        ran.cost = Some(Cost {
+            turns: 7,
+            ..Cost::default()
+        });
         ledger.fold(8, &ran);
         ledger.fold(9, &ran);
         let counters = ledger.counters;
         assert_eq!((counters.attempts, counters.losses), (2, 2));
         assert_eq!((counters.subtasks, counters.cpu_ms), (10, 12));
+        assert_eq!(counters.cost.turns, 14);
         assert_eq!((counters.succeeded, counters.finished()), (3, 6));
         let unlike = Counters {
             succeeded: 2,

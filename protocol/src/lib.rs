@@ -4,7 +4,12 @@
 //! NATS: times and identifiers come in as arguments. Start at [`job`] for the state machine of a
 //! job, at [`task`] for what a user publishes, at [`record`] for what a runner commits.
 
+pub mod agent;
+pub mod approval;
+pub mod budget;
+pub mod claude;
 pub mod codec;
+pub mod cost;
 pub mod event;
 pub mod fate;
 pub mod invariants;

@@ -7,6 +7,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::VERSION;
+use crate::agent::AgentRun;
+use crate::approval::{Reply, Waits};
+use crate::cost::Cost;
 use crate::limits::ERROR_CHARS_MAX;
 use crate::names::{JobName, TaskId};
 use crate::task::{Task, When};
@@ -159,6 +162,18 @@ pub struct Record {
     /// Largest resident set of the program or one of its children, in KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rss_kb: Option<u64>,
+    /// What an agent's work took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// What an agent's attempt was, and what it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentRun>,
+    /// What the task waits for (status `parked`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+    /// What people said to the task so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replies: Vec<Reply>,
     /// Sub-tasks that the attempt queued, with those that wait in a fan-out.
     #[serde(default)]
     pub subtasks: u64,
@@ -223,6 +238,10 @@ impl Record {
             retry_at: None,
             cpu_ms: None,
             max_rss_kb: None,
+            cost: None,
+            agent: None,
+            waits: None,
+            replies: Vec::new(),
             subtasks: 0,
             jobs: Vec::new(),
             host: None,

@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::VERSION;
+use crate::approval::ApprovalRule;
+use crate::budget::Budget;
+use crate::cost::Usd;
 use crate::limits::{KEEP_DEFAULT, KEEP_MIN, LEASE_TTL_DEFAULT, LEASE_TTL_MIN, TIMEOUT_DEFAULT};
 use crate::quote::quote;
 use crate::task::{Resources, Retry, Task, is_env_name};
@@ -58,6 +61,34 @@ pub struct Spec {
     /// Codec of what the system writes for this job.
     #[serde(default)]
     pub wire: Wire,
+    /// What the job, with all that its tasks queue, may take at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Rules by which a task waits for a person before it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approval: Vec<ApprovalRule>,
+    /// What holds for every task of the kind `claude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claude: Option<ClaudeDefaults>,
+}
+
+/// What holds for every task of the kind `claude` in a job.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ClaudeDefaults {
+    /// Model of tasks that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Turns of tasks that give none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// Money of tasks that give none, in US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_budget_usd: Option<Usd>,
+    /// Whether tasks may ask for the permission mode `bypassPermissions`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypass_permissions: bool,
 }
 
 /// The fields of a spec, as they stand in JSON.
@@ -76,6 +107,9 @@ pub const SPEC_FIELDS: &[&str] = &[
     "keep",
     "needs_timeout",
     "wire",
+    "budget",
+    "approval",
+    "claude",
 ];
 
 fn version() -> u8 {
@@ -146,6 +180,9 @@ impl Default for Spec {
             keep: None,
             needs_timeout: None,
             wire: Wire::Json,
+            budget: None,
+            approval: Vec::new(),
+            claude: None,
         }
     }
 }

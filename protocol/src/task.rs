@@ -13,6 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::VERSION;
+use crate::claude::{self, Claude, ClaudeRule};
 use crate::limits::{
     BACKOFF_DEFAULT, BACKOFF_MAX_DEFAULT, LABELS_MAX, RETRIES_DEFAULT, TASK_NEEDS_MAX,
 };
@@ -20,7 +21,7 @@ use crate::names::{JobName, NameError, TaskId};
 use crate::quote::quote;
 use crate::time::{Span, Time};
 
-/// One unit of work. Only the work itself (`run`, `exec` or `fanout`) must be given.
+/// One unit of work. Only the work itself (`run`, `exec`, `claude` or `fanout`) must be given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(extend("unevaluatedProperties" = false)))]
@@ -70,6 +71,18 @@ pub struct Task {
     /// Labels by which people find the task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Whether a person must approve the task before it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// Whether a person must approve a task before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Approval {
+    /// One must.
+    Required,
 }
 
 fn version() -> u8 {
@@ -82,6 +95,7 @@ pub const TASK_FIELDS: &[&str] = &[
     "id",
     "run",
     "exec",
+    "claude",
     "fanout",
     "needs",
     "input",
@@ -95,10 +109,11 @@ pub const TASK_FIELDS: &[&str] = &[
     "not_before",
     "job",
     "labels",
+    "approval",
 ];
 
 /// The fields of a task of which exactly one is given.
-pub const WORK_FIELDS: &[&str] = &["run", "exec", "fanout"];
+pub const WORK_FIELDS: &[&str] = &["run", "exec", "claude", "fanout"];
 
 /// What a task does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +124,12 @@ pub enum Work {
     Run(String),
     /// A program and its arguments, without a shell.
     Exec(Vec<String>),
+    /// A prompt for the Claude Code CLI, with its bounds.
+    Claude(
+        #[serde(deserialize_with = "claude::text_or_whole")]
+        #[cfg_attr(feature = "schema", schemars(with = "claude::TextOrClaude"))]
+        Box<Claude>,
+    ),
     /// The rest of a fan-out that did not fit into one batch (written by the system only).
     Fanout(Fanout),
 }
@@ -119,6 +140,7 @@ impl Work {
         match self {
             Self::Run(line) => line.lines().next().unwrap_or_default().to_owned(),
             Self::Exec(argv) => argv.join(" "),
+            Self::Claude(claude) => claude.summary(),
             Self::Fanout(fanout) => {
                 format!(
                     "page {} of {} of the sub-tasks of {}",
@@ -160,7 +182,7 @@ impl Task {
     pub fn blobs(&self) -> Vec<String> {
         match &self.work {
             Work::Fanout(fanout) => fanout.blobs().collect(),
-            Work::Run(_) | Work::Exec(_) => Vec::new(),
+            Work::Run(_) | Work::Exec(_) | Work::Claude(_) => Vec::new(),
         }
     }
 }
@@ -354,6 +376,9 @@ pub enum TaskRule {
     /// A task that needs itself.
     #[error("`needs` names the task itself (`{0}`); take it out")]
     NeedsItself(TaskId),
+    /// A rule of work for an agent.
+    #[error(transparent)]
+    Claude(#[from] ClaudeRule),
 }
 
 /// Whether a user may set an environment variable of this name.
@@ -380,6 +405,7 @@ impl Task {
             not_before: None,
             job: None,
             labels: BTreeMap::new(),
+            approval: None,
         }
     }
 
@@ -405,6 +431,7 @@ impl Task {
             Work::Exec(argv) if argv.iter().any(|arg| arg.contains('\0')) => {
                 return Err(TaskRule::Nul("exec"));
             }
+            Work::Claude(claude) => claude.check()?,
             Work::Run(_) | Work::Exec(_) | Work::Fanout(_) => {}
         }
         if self.cwd.as_ref().is_some_and(|cwd| cwd.contains('\0')) {

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::Path;
 
+use air_protocol::claude::CLAUDE_FIELDS;
 use air_protocol::event::Kind;
 use air_protocol::names::Names;
 use air_protocol::record::Status;
@@ -94,6 +95,7 @@ fn assert_fields(table: &str, file: &str, pointer: &str) {
 fn fields_of_tasks_and_specs() {
     assert_names("task-fields", TASK_FIELDS);
     assert_names("spec-fields", SPEC_FIELDS);
+    assert_names("claude-fields", CLAUDE_FIELDS);
     assert_fields("fanout-fields", "task", "/$defs/Fanout");
     assert_fields("retry-fields", "task", "/$defs/Retry");
 }

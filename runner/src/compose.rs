@@ -45,7 +45,7 @@ fn argv(work: &Work) -> Vec<OsString> {
         Work::Run(line) => vec!["/bin/sh".into(), "-c".into(), line.into()],
         Work::Exec(argv) => argv.iter().map(OsString::from).collect(),
         // Has no program: see `fanout`.
-        Work::Fanout(_) => Vec::new(),
+        Work::Claude(_) | Work::Fanout(_) => Vec::new(),
     }
 }
 

@@ -138,7 +138,9 @@ async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Resu
     hold.nats.emit(Kind::Started, hold.event_data()).await;
     match &task.work {
         Work::Fanout(page) => fanout::run(&attempt, page).await,
-        Work::Run(_) | Work::Exec(_) => run_program(&attempt, task, workdir).await,
+        Work::Run(_) | Work::Exec(_) | Work::Claude(_) => {
+            run_program(&attempt, task, workdir).await
+        }
     }
 }
 

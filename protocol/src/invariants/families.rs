@@ -68,7 +68,7 @@ fn pending_fanouts(history: &History) -> BTreeSet<Uuid> {
     let cancelled = records.filter(|stored| stored.record.status == Status::Cancelled);
     let cancelled = cancelled.filter_map(|stored| match &stored.record.spec.as_ref()?.work {
         Work::Fanout(fanout) => Some(fanout),
-        Work::Run(_) | Work::Exec(_) => None,
+        Work::Run(_) | Work::Exec(_) | Work::Claude(_) => None,
     });
     queued.chain(cancelled).map(|fanout| fanout.run).collect()
 }

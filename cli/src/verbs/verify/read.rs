@@ -183,7 +183,7 @@ fn message(queued: &Queued, scheduled: bool) -> Message {
     let task = queued.task.as_ref().ok();
     let fanout = task.and_then(|task| match &task.work {
         Work::Fanout(fanout) => Some(fanout.clone()),
-        Work::Run(_) | Work::Exec(_) => None,
+        Work::Run(_) | Work::Exec(_) | Work::Claude(_) => None,
     });
     Message {
         scheduled,

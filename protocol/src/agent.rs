@@ -1,0 +1,69 @@
+//! What a record says of an agent's attempt, beside its cost.
+
+use serde::{Deserialize, Serialize};
+
+/// What an agent's attempt was, and what it left.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct AgentRun {
+    /// Id of the session, which a further attempt goes on in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Model that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Why it failed, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Tools that were denied to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
+    /// Name of the blob with the session and uncommitted files, from which any host goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: Option<String>,
+    /// Name of the blob with the raw lines of the transcript.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<String>,
+    /// Branch that holds its commits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The last commit of the branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// Why an agent's attempt failed; each has its remedy in the record's `error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// The turns were used up.
+    Turns,
+    /// The money was used up.
+    Budget,
+    /// No result of the wanted schema.
+    Schema,
+    /// A tool was denied.
+    Permission,
+    /// No key, or one that is not accepted.
+    Login,
+    /// A model that does not exist, or that the key may not use.
+    Model,
+    /// The request was refused as wrong.
+    Request,
+    /// The model is overloaded, or the service has a fault.
+    Overload,
+    /// The key's limit is reached.
+    RateLimit,
+    /// The service was not reached, or did not answer in time.
+    Network,
+    /// An MCP server did not connect.
+    Mcp,
+    /// The session could not be gone on with.
+    Session,
+    /// The workspace could not be made or saved.
+    Workspace,
+    /// The CLI is not there, or gave no result.
+    Cli,
+}
