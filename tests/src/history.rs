@@ -23,7 +23,7 @@ use crate::process::pids;
 use crate::wait::wait_for_within;
 
 /// Time that sweeps and folds get.
-const SETTLE_MAX: Duration = Duration::from_secs(15);
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// What I4 adds to a time-out: the poll of the test's managers, and a busy machine.
 const POLL: Duration = Duration::from_secs(6);
 

@@ -16,10 +16,9 @@ use air_protocol::spec::Spec;
 
 use crate::process::{Program, binary};
 use crate::server::{Server, ServerOptions};
-use crate::wait::{wait_for, wait_for_within};
+use crate::wait::{HANGS, wait_for, wait_for_within};
 
 /// Time that the servers of a cluster get to find one another, and a leader.
-const CLUSTER_MAX: Duration = Duration::from_secs(180);
 
 /// A server, its managers, and a connection.
 pub struct Installation {
@@ -53,7 +52,7 @@ impl Installation {
 
     /// On a cluster that somebody else starts and ends: as many replicas of everything as it has servers, no manager.
     pub async fn on_cluster(server: Server, replicas: usize) -> Self {
-        let nats = wait_for_within(CLUSTER_MAX, "cluster that takes streams", async || {
+        let nats = wait_for_within(HANGS, "cluster that takes streams", async || {
             let nats = Nats::connect(&server.options(), "test").await;
             let nats = nats.map_err(|error| error.to_string())?;
             let made = nats.init(Some(replicas), true).await;
@@ -187,8 +186,7 @@ impl Installation {
 
     /// Waits until a job is completed, with its queue empty up to its last message as it is now.
     pub async fn wait_completed(&self, job: &str) -> JobState {
-        self.wait_completed_within(job, Duration::from_secs(60))
-            .await
+        self.wait_completed_within(job, HANGS).await
     }
 
     /// The same, with a time of the caller's.

@@ -27,4 +27,4 @@ pub use node::{Inside, Node};
 pub use process::{Program, binary, number_of, ok, pids, try_output};
 pub use server::{Server, ServerOptions, nats_server};
 pub use servers::Servers;
-pub use wait::{time_passes, wait_for, wait_for_within};
+pub use wait::{HANGS, time_passes, wait_for, wait_for_within};

@@ -6,12 +6,13 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::process::{Program, ok};
+use crate::wait::HANGS;
 
 /// The bridge between the nodes.
 const BRIDGE: &str = "air0";
@@ -193,10 +194,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "no {what} within 30 s"
-        );
+        assert!(start.elapsed() < HANGS, "no {what} within {HANGS:?}");
         std::thread::yield_now();
     }
 }

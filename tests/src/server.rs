@@ -3,12 +3,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use air_nats::{Nats, Options};
 use tempfile::TempDir;
 
 use crate::process::Program;
+use crate::wait::HANGS;
 
 /// How a server is started.
 #[derive(Debug, Clone, Copy, Default)]
@@ -245,7 +246,7 @@ fn read_port(ports: &Path, folder: &Path) -> u16 {
         }
         let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
         assert!(
-            start.elapsed() < Duration::from_secs(30),
+            start.elapsed() < HANGS,
             "the server does not listen: {}",
             log()
         );

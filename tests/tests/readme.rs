@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 /// Time that a command gets to say what it should.
-const MOST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_secs(300);
 /// Commands that only look; any other is run once.
 const LOOKING: [&str; 8] = [
     "nats kv get",

@@ -1,11 +1,10 @@
 //! What tasks write into the files of their contract: wrong lines, wrong JSON, and very much of it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use air_protocol::record::Status;
 use air_protocol::task::Work;
-use air_tests::{Installation, Program, check, wait_for_within};
+use air_tests::{HANGS, Installation, Program, check, wait_for_within};
 use serde_json::json;
 
 use crate::{failed_saying, goes_on, run, tolerant};
@@ -74,7 +73,7 @@ async fn a_hundred_thousand_sub_tasks_are_queued_and_counted() {
         .await;
     let record = air.wait_record("j", "t", Status::Succeeded).await;
     assert_eq!(record.subtasks, count);
-    wait_for_within(Duration::from_secs(120), "100,000 messages", async || {
+    wait_for_within(HANGS, "100,000 messages", async || {
         let depth = air.nats.depth("air.tasks.k").await.unwrap();
         match depth
             .messages
@@ -108,17 +107,13 @@ async fn a_hundred_thousand_sub_tasks_are_queued_and_counted() {
     let mut cancel = Program::start(&mut air.airx(&["cancel", "k"]));
     air.publish("other", r#"{"run":"true"}"#).await;
     air.wait_completed("other").await;
-    wait_for_within(
-        Duration::from_secs(120),
-        "end of `airx cancel`",
-        async || {
-            if cancel.has_ended() {
-                Ok(())
-            } else {
-                Err("it waits")
-            }
-        },
-    )
+    wait_for_within(HANGS, "end of `airx cancel`", async || {
+        if cancel.has_ended() {
+            Ok(())
+        } else {
+            Err("it waits")
+        }
+    })
     .await;
     let counters = air.state("k").await.unwrap().ledger.counters;
     assert_eq!((counters.cancelled, counters.tasks()), (count, count));

@@ -83,7 +83,7 @@ async fn a_retry_is_due_by_the_clock_of_the_server() {
         let (due, queued) = (failed.retry_at.unwrap(), again.queued.unwrap());
         assert!(due <= queued, "{id}: {failed:?}");
         let late = queued.since(due);
-        assert!(late < Duration::from_secs(20), "{id}: {late:?}");
+        assert!(late < Duration::from_secs(120), "{id}: {late:?}");
     }
     check(&air).await;
 }

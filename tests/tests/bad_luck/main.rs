@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 /// The lease of the jobs here: the shortest that there is.
 const TTL: Duration = Duration::from_secs(3);
 /// What a busy machine may add to a time-out.
-const SLACK: Duration = Duration::from_secs(6);
+const SLACK: Duration = Duration::from_secs(30);
 /// The poll of the managers.
 const POLL: Duration = Duration::from_secs(1);
 

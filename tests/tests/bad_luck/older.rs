@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use air_protocol::job::JobStatus;
 use air_protocol::record::Status;
-use air_tests::{Installation, ok, wait_for, wait_for_within};
+use air_tests::{HANGS, Installation, ok, wait_for, wait_for_within};
 use serde_json::json;
 
 use crate::{back, file, noted, running};
@@ -48,21 +48,17 @@ async fn fill(air: &Installation) -> usize {
 async fn b_is_whole(air: &Installation, tasks: usize) {
     let start = Instant::now();
     let mut number = 0;
-    wait_for_within(
-        Duration::from_secs(60),
-        "age of what is remembered",
-        async || {
-            number += 1;
-            let task = json!({ "id": format!("again{number}"), "exec": ["true"] });
-            air.publish("a", &task.to_string()).await;
-            air.wait_completed("a").await;
-            if start.elapsed() > 2 * SYNC {
-                Ok(())
-            } else {
-                Err(number)
-            }
-        },
-    )
+    wait_for_within(HANGS, "age of what is remembered", async || {
+        number += 1;
+        let task = json!({ "id": format!("again{number}"), "exec": ["true"] });
+        air.publish("a", &task.to_string()).await;
+        air.wait_completed("a").await;
+        if start.elapsed() > 2 * SYNC {
+            Ok(())
+        } else {
+            Err(number)
+        }
+    })
     .await;
     air.spec("b", "{}").await;
     let state = air.wait_completed("b").await;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use air_protocol::record::Status;
-use air_tests::{Installation, check, check_no_process, try_output, wait_for, wait_for_within};
+use air_tests::{
+    HANGS, Installation, check, check_no_process, try_output, wait_for, wait_for_within,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -24,9 +26,7 @@ async fn publish_many(air: &Installation, tasks: usize) {
 /// Every task of both jobs succeeded with one final record.
 async fn all_once(air: &Installation, tasks: usize) {
     for (job, wanted) in [("j", 2 * tasks), ("k", tasks)] {
-        let state = air
-            .wait_completed_within(job, Duration::from_secs(120))
-            .await;
+        let state = air.wait_completed_within(job, HANGS).await;
         let counters = state.ledger.counters;
         assert_eq!(
             (counters.succeeded, counters.tasks()),
@@ -74,7 +74,7 @@ async fn a_server_frozen_for_seconds_loses_nothing() {
         .await;
     air.server.program().signal(Signal::SIGSTOP);
     let frozen = Instant::now();
-    wait_for_within(Duration::from_secs(20), "five seconds", async || {
+    wait_for_within(HANGS, "five seconds", async || {
         if frozen.elapsed() > Duration::from_secs(5) {
             Ok(())
         } else {
@@ -99,7 +99,7 @@ async fn a_server_that_is_silent_is_noticed_in_time_to_go_to_another() {
     let link = air.nats.link();
     assert!(link.borrow().up);
     air.server.program().signal(Signal::SIGSTOP);
-    wait_for_within(Duration::from_secs(15), "lost connection", async || {
+    wait_for_within(HANGS, "lost connection", async || {
         if link.borrow().up {
             Err("it counts as up")
         } else {
@@ -118,12 +118,14 @@ async fn a_server_gone_for_longer_than_the_lease_ends_the_run_and_the_task_runs_
     air.publish("j", &noted(&air, "t", line).to_string()).await;
     let runner = running(&air, "t").await;
     air.server.kill();
-    wait_for_within(Duration::from_secs(20), "end of the runner", async || {
-        match nix::sys::signal::kill(runner, None) {
+    wait_for_within(
+        HANGS,
+        "end of the runner",
+        async || match nix::sys::signal::kill(runner, None) {
             Err(_) => Ok(()),
             Ok(()) => Err("it lives"),
-        }
-    })
+        },
+    )
     .await;
     air.server.restart();
     back(&air).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use air_tests::{ok, try_output, wait_for_within};
 
 /// Time that containers get to start and to fail over.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// A project that is taken down again, with its volumes.
 struct Project;
