@@ -1,0 +1,674 @@
+"""A client of Air-Executor that needs NATS alone: the wire protocol of ``docs/protocol.md``, over nats-py.
+
+It knows nothing of Airflow. Start with :func:`connected`; what a job's key may become is in :mod:`.state`.
+Every error is an :class:`AirError`, whose text is one line that says what, where, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client as NatsClient
+from nats.aio.client import RawCredentials
+
+from . import state as rules
+
+Record = dict[str, Any]
+Task = dict[str, Any]
+
+#: Messages on their way before their acknowledgements are awaited.
+WINDOW = 500
+#: Time for which a request is repeated: below the two minutes for which the server remembers a message id.
+PATIENCE_S = 60.0
+REQUEST_S = 5.0
+
+NO_MESSAGE = 10037
+NO_STREAM = 10059
+WRONG_SEQUENCE = 10071
+#: Refusals that pass: another write in flight, no room, too many batches, an incomplete batch.
+PASSING = frozenset({10002, 10008, 10023, 10028, 10047, 10164, 10176, 10199})
+
+
+class AirError(Exception):
+    """Something did not work; the text says what, where, and how to mend it."""
+
+
+class Unreachable(AirError):
+    """NATS does not answer. What was asked may have happened."""
+
+
+class Refused(AirError):
+    """NATS or the protocol says no, and will say no again."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to reach an installation."""
+
+    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    creds_file: str | None = None
+    creds: str | None = field(default=None, repr=False)
+    nkey_file: str | None = None
+    nkey_seed: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_hostname: str | None = None
+    prefix: str = "air"
+    connect_timeout_s: float = 10.0
+
+    @property
+    def where(self) -> str:
+        """The servers, without what is secret in their addresses."""
+        return ",".join(
+            f"{scheme}://{rest.rpartition('@')[2]}"
+            for scheme, _, rest in (one.partition("://") for one in self.servers)
+        )
+
+    def check(self) -> None:
+        """:raises Refused: a setting cannot be."""
+        if not rules.PREFIX.fullmatch(self.prefix):
+            raise Refused(f"the prefix `{self.prefix}` is none; it begins with a-z, then a-z, 0-9 and -, at most 32")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise Refused(
+                "a client certificate needs its key, and a key its certificate: give both tls_cert and tls_key"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """The options of nats-py."""
+        self.check()
+        options: dict[str, Any] = {"servers": list(self.servers)}
+        for name in ("user", "password", "token"):
+            if getattr(self, name):
+                options[name] = getattr(self, name)
+        if self.creds:
+            options["user_credentials"] = RawCredentials(self.creds)
+        elif self.creds_file:
+            options["user_credentials"] = self.creds_file
+        elif self.nkey_seed:
+            options["nkeys_seed_str"] = self.nkey_seed
+        elif self.nkey_file:
+            options["nkeys_seed"] = self.nkey_file
+        if self.tls or self.tls_ca or self.tls_cert:
+            context = ssl.create_default_context(cafile=self.tls_ca)
+            if self.tls_cert:
+                context.load_cert_chain(self.tls_cert, self.tls_key)
+            options["tls"] = context
+            if self.tls_hostname:
+                options["tls_hostname"] = self.tls_hostname
+        return options
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A message of a stream."""
+
+    seq: int
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+    time: str
+
+    def value(self) -> Any:
+        """What it holds, from JSON or MessagePack."""
+        if self.headers.get("Content-Type") == "application/msgpack":
+            return msgspec.msgpack.decode(self.data)
+        return json.loads(self.data)
+
+
+@dataclass(frozen=True)
+class Ack:
+    """The acknowledgement of a published task."""
+
+    seq: int
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key holds: its value (none where it is absent or deleted) and its revision (0 where it never was)."""
+
+    value: dict[str, Any] | None
+    revision: int
+
+
+def now() -> datetime:
+    """This moment."""
+    return datetime.now(timezone.utc)
+
+
+def check_task(task: Task, where: str) -> bytes:
+    """The bytes of a task.
+
+    :raises Refused: it is no task; a server would take it all the same, and the system record it as failed.
+    """
+    if not isinstance(task, dict):
+        raise Refused(f"{where} is {type(task).__name__}, not a task: write an object with `run` or `exec`")
+    for name in task:
+        if name not in rules.TASK_FIELDS:
+            known = ", ".join(sorted(rules.TASK_FIELDS))
+            raise Refused(f"{where} has the unknown field `{name}`; the fields are {known}")
+    if (task.get("run") is None) == (task.get("exec") is None):
+        raise Refused(f"{where} needs `run` (a line for the shell) or `exec` (a list of texts), and not both")
+    if not isinstance(task.get("id"), str) or not rules.TASK_ID.fullmatch(task["id"]):
+        raise Refused(f"{where} has the id {task.get('id')!r}; an id is 1 to 64 of A-Z a-z 0-9 _ -, not _ or - first")
+    try:
+        data = json.dumps(task, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{where} cannot be written as JSON: {error}; use texts, numbers, lists and objects") from error
+    if len(data) > rules.TASK_BYTES_MAX:
+        raise Refused(
+            f"{where} has {len(data):,} bytes; 524,288 is the most: keep large input in a file or an object store"
+        )
+    return data
+
+
+def check_job(job: str) -> str:
+    """:raises Refused: the name is none that a job can have."""
+    if not isinstance(job, str) or not rules.JOB_NAME.fullmatch(job):
+        raise Refused(f"{job!r} is no name of a job; write 1 to 64 of A-Z a-z 0-9 _ -")
+    return job
+
+
+class Air:
+    """A connection to an installation; made by :func:`connected`."""
+
+    def __init__(self, settings: Settings, client: NatsClient) -> None:
+        self.settings = settings
+        self.nats = client
+        prefix = settings.prefix
+        self.stream = prefix.upper().replace("-", "_")
+        self._tasks, self._results = f"{prefix}.tasks", f"{prefix}.results"
+        self._jobs, self._specs, self._blobs = f"{prefix}-jobs", f"{prefix}-specs", f"{prefix}-blobs"
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> Air:
+        """Connects; afterwards the connection is renewed for ever.
+
+        :raises Unreachable: there is no server, or it does not let us in.
+        """
+        try:
+            options = settings.options()
+        except (OSError, ssl.SSLError) as error:
+            raise Refused(f"the TLS files of {settings.where} cannot be read: {error}; correct their paths") from error
+        client, told, refused = NatsClient(), [""], asyncio.Event()
+
+        async def on_error(error: Exception) -> None:
+            told[0] = str(error) or type(error).__name__
+            if "authorization" in told[0].lower():
+                refused.set()
+
+        async def connect() -> None:
+            await client.connect(
+                **options,
+                name="air-executor",
+                error_cb=on_error,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=1,
+                connect_timeout=5,
+                ping_interval=3,
+                max_outstanding_pings=3,
+            )
+
+        tries = [asyncio.ensure_future(connect()), asyncio.ensure_future(refused.wait())]
+        try:
+            await asyncio.wait(tries, timeout=settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if tries[0].done() and not tries[0].cancelled():
+                tries[0].result()
+                return cls(settings, client)
+        except Exception as error:
+            told[0] = str(error) or type(error).__name__
+        finally:
+            for one in tries:
+                one.cancel()
+            await asyncio.gather(*tries, return_exceptions=True)
+        with suppress(Exception):
+            await client.close()
+        if refused.is_set():
+            raise Refused(
+                f"the NATS server {settings.where} refuses the credentials ({told[0]}); correct login, password, token, creds or nkey"
+            )
+        raise Unreachable(
+            f"no NATS server answers at {settings.where} ({told[0] or 'no answer'}); is the address right, and the server up?"
+        )
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        with suppress(Exception):
+            await self.nats.close()
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None, timeout: float = REQUEST_S
+    ) -> dict[str, Any]:
+        """One request to the server; its answer may be an error of it.
+
+        :raises Unreachable: no answer.
+        """
+        try:
+            reply = await self.nats.request(subject, payload, timeout=timeout, headers=headers)
+        except nats.errors.NoRespondersError:
+            raise Unreachable(
+                f"nobody answers {subject} on {self.settings.where}; make the streams with `airx init`, or give the "
+                "user the right to publish there"
+            ) from None
+        except (nats.errors.Error, TimeoutError, asyncio.TimeoutError, OSError) as error:
+            why = str(error) or type(error).__name__
+            raise Unreachable(f"the NATS server {self.settings.where} does not answer {subject}: {why}") from error
+        if not reply.data:
+            return {}
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
+
+    async def _patiently(self, ask: Callable[[], Awaitable[dict[str, Any]]]) -> tuple[dict[str, Any], bool]:
+        """Repeats a request while its fate is unknown or a refusal passes.
+
+        Gives the answer, and whether one before it may have been done.
+        """
+        loop = asyncio.get_running_loop()
+        until, wait, unsure = loop.time() + PATIENCE_S, 0.1, False
+        while True:
+            try:
+                answer = await ask()
+                code = (answer.get("error") or {}).get("err_code")
+                if code not in PASSING or loop.time() > until:
+                    return answer, unsure
+            except Unreachable:
+                unsure = True
+                if loop.time() > until:
+                    raise
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 2.0)
+
+    def _refusal(self, what: str, error: Mapping[str, Any]) -> Refused:
+        code, text = error.get("err_code"), error.get("description", "no reason given")
+        mend = {NO_STREAM: "; make the streams with `airx init`"}.get(code or 0, "")
+        return Refused(f"NATS at {self.settings.where} refuses {what}: {text} ({code}){mend}")
+
+    async def _last(self, stream: str, subject: str) -> Stored | None:
+        """The last message of a subject, from the leader."""
+        return await self._get(stream, {"last_by_subj": subject})
+
+    async def _get(self, stream: str, what: dict[str, Any]) -> Stored | None:
+        answer, _ = await self._patiently(
+            lambda: self._ask(f"$JS.API.STREAM.MSG.GET.{stream}", json.dumps(what).encode())
+        )
+        if error := answer.get("error"):
+            if error.get("err_code") == NO_MESSAGE:
+                return None
+            raise self._refusal(f"to read {what.get('last_by_subj', stream)}", error)
+        message = answer["message"]
+        head = base64.b64decode(message.get("hdrs", "")).decode(errors="replace")
+        headers = dict(line.split(":", 1) for line in head.split("\r\n")[1:] if ":" in line)
+        return Stored(
+            message["seq"],
+            message["subject"],
+            {name: value.strip() for name, value in headers.items()},
+            base64.b64decode(message.get("data", "")),
+            message["time"],
+        )
+
+    async def _many(self, what: dict[str, Any]) -> list[Stored]:
+        """Messages of a direct get that has many replies; fewer than there are where a replica lags."""
+        inbox = self.nats.new_inbox()
+        subscription = await self.nats.subscribe(inbox)
+        found: list[Stored] = []
+        try:
+            await self.nats.publish(f"$JS.API.DIRECT.GET.{self.stream}", json.dumps(what).encode(), reply=inbox)
+            while True:
+                message = await subscription.next_msg(timeout=REQUEST_S)
+                headers = message.headers or {}
+                status = headers.get("Status", "")
+                if status in ("204", "404"):
+                    return found
+                if status:
+                    why = headers.get("Description", "no answer")
+                    raise Unreachable(
+                        f"the stream {self.stream} at {self.settings.where} cannot be read: {status} {why}"
+                    )
+                found.append(
+                    Stored(
+                        int(headers["Nats-Sequence"]),
+                        headers["Nats-Subject"],
+                        headers,
+                        message.data,
+                        headers.get("Nats-Time-Stamp", ""),
+                    )
+                )
+        except (nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
+            raise Unreachable(f"the stream {self.stream} at {self.settings.where} cannot be read: {error}") from error
+        finally:
+            with suppress(Exception):
+                await subscription.unsubscribe()
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    async def publish(self, job: str, tasks: Sequence[Task]) -> list[Ack]:
+        """Queues tasks, in order; each has an id. A task that is sent twice within two minutes is stored once.
+
+        :raises AirError: one is no task (then nothing was sent), or NATS does not store one.
+        """
+        check_job(job)
+        bodies = [check_task(task, f"task {at} of the job {job}") for at, task in enumerate(tasks)]
+        acks: list[Ack] = []
+        for start in range(0, len(tasks), WINDOW):
+            window = range(start, min(start + WINDOW, len(tasks)))
+            acks += await asyncio.gather(*(self._publish(job, tasks[at]["id"], bodies[at]) for at in window))
+        return acks
+
+    async def _publish(self, job: str, task: str, body: bytes) -> Ack:
+        headers = {"Nats-Msg-Id": f"{job}/{task}"}
+        answer, _ = await self._patiently(lambda: self._ask(f"{self._tasks}.{job}", body, headers))
+        if error := answer.get("error"):
+            raise self._refusal(f"the task {job}/{task}", error)
+        if "seq" not in answer:
+            raise Refused(
+                f"{self._tasks}.{job} at {self.settings.where} was answered by something that is no stream: {answer}"
+            )
+        return Ack(answer["seq"], bool(answer.get("duplicate")))
+
+    async def queued(self, seq: int) -> Task | None:
+        """The task that waits at a sequence; none when it is gone."""
+        stored = await self._get(self.stream, {"seq": seq})
+        if stored is None or not stored.subject.startswith(f"{self._tasks}."):
+            return None
+        with suppress(ValueError, msgspec.DecodeError):
+            task = stored.value()
+            return task if isinstance(task, dict) else None
+        return None
+
+    async def last_queued(self, job: str) -> int:
+        """The sequence of the last message in a job's queue, 0 for none."""
+        stored = await self._last(self.stream, f"{self._tasks}.{check_job(job)}")
+        return stored.seq if stored else 0
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    async def last_record(self, job: str, task: str) -> tuple[int, Record] | None:
+        """The truth about a task, from the leader: the sequence and value of its last record."""
+        stored = await self._last(self.stream, f"{self._results}.{check_job(job)}.{task}")
+        return (stored.seq, stored.value()) if stored else None
+
+    async def last_records(self, job: str, tasks: Iterable[str]) -> dict[str, tuple[int, Record]]:
+        """The last records of tasks, by direct get: a replica may lag, so what is absent or not final may be so no more."""
+        found: dict[str, tuple[int, Record]] = {}
+        ids = list(tasks)
+        for start in range(0, len(ids), WINDOW):
+            subjects = [f"{self._results}.{check_job(job)}.{task}" for task in ids[start : start + WINDOW]]
+            for stored in await self._many({"multi_last": subjects}):
+                found[stored.subject.rpartition(".")[2]] = (stored.seq, stored.value())
+        return found
+
+    async def records_after(self, job: str, seq: int = 0) -> AsyncIterator[tuple[int, Record]]:
+        """All records of a job after a sequence, in order, with those of garbage passed over."""
+        while True:
+            page = await self._many(
+                {"next_by_subj": f"{self._results}.{check_job(job)}.*", "seq": seq + 1, "batch": WINDOW}
+            )
+            for stored in page:
+                seq = stored.seq
+                with suppress(ValueError, msgspec.DecodeError):
+                    yield seq, stored.value()
+            if len(page) < WINDOW:
+                return
+
+    async def output(self, record: Record) -> Any:
+        """The result of a task, from its record or from the object store."""
+        if blob := record.get("output_blob"):
+            store = await self.nats.jetstream().object_store(self._blobs)
+            data = (await store.get(blob)).data
+            return json.loads(data or b"null")
+        return record.get("output")
+
+    # --- keys -----------------------------------------------------------------------------------------------------
+
+    async def _key(self, bucket: str, key: str) -> Key:
+        stored = await self._last(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        if stored is None:
+            return Key(None, 0)
+        if stored.headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in stored.headers:
+            return Key(None, stored.seq)
+        try:
+            value = json.loads(stored.data)
+            if not isinstance(value, dict):
+                raise ValueError("it is no object")
+        except ValueError as error:
+            raise Refused(
+                f"the key {key} of the bucket {bucket} holds garbage: {error}; a manager mends its own within a poll"
+            ) from error
+        if value.get("v", 1) > rules.VERSION:
+            raise Refused(
+                f"the key {key} of the bucket {bucket} is of version {value['v']}; update airflow-provider-air-executor"
+            )
+        return Key(value, stored.seq)
+
+    async def _swap(self, bucket: str, key: str, value: dict[str, Any], revision: int) -> bool:
+        """Writes a key if it is at a revision; false when it is not."""
+        subject, data = f"$KV.{bucket}.{key}", json.dumps(value, separators=(",", ":")).encode()
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        answer, unsure = await self._patiently(lambda: self._ask(subject, data, headers))
+        error = answer.get("error")
+        if error is None:
+            return True
+        if error.get("err_code") != WRONG_SEQUENCE:
+            raise self._refusal(f"the key {key} of the bucket {bucket}", error)
+        if not unsure:
+            return False
+        stored = await self._last(f"KV_{bucket}", subject)
+        return stored is not None and stored.data == data
+
+    async def state(self, job: str) -> Key:
+        """The state of a job, from the leader."""
+        return await self._key(self._jobs, check_job(job))
+
+    async def spec(self, job: str) -> Key:
+        """What the user wants of a job, from the leader."""
+        return await self._key(self._specs, check_job(job))
+
+    async def merge_spec(self, job: str, fields: Mapping[str, Any]) -> None:
+        """Sets fields of a job's spec, and leaves the others."""
+        while True:
+            key = await self.spec(job)
+            merged = {**(key.value or {}), **fields}
+            if merged == key.value or await self._swap(self._specs, job, merged, key.revision):
+                return
+
+    async def signal(self, job: str) -> None:
+        """Wakes whoever works on a job; without it they look within their poll."""
+        with suppress(Exception):
+            await self.nats.publish(f"{self.settings.prefix}.signals.{job}", b"")
+            await self.nats.flush(timeout=2)
+
+    async def cancel(self, job: str) -> bool:
+        """Cancels what runs and waits in a job, by compare-and-swap of its key; managers do the rest.
+
+        False where there is nothing to cancel, or somebody has done it already.
+
+        :raises AirError: the key is of a newer version, or NATS does not answer.
+        """
+        while True:
+            last, key = await self.last_queued(job), await self.state(job)
+            if key.value is None:
+                if last == 0:
+                    return False
+                state = rules.new_state(now()) if key.revision == 0 else await self._rebuilt(job)
+            else:
+                state = key.value
+                if state["status"] in ("completed", "cancelled") and rules.is_over(state, last):
+                    return False
+            following = rules.stopped(state, now())
+            if following is None:
+                return False
+            if await self._swap(self._jobs, job, following, key.revision):
+                await self.signal(job)
+                return True
+
+    async def _rebuilt(self, job: str) -> rules.State:
+        ttl = rules.LEASE_TTL_DEFAULT
+        spec = (await self.spec(job)).value or {}
+        with suppress(ValueError):
+            ttl = rules.span(spec["lease_ttl"]) if "lease_ttl" in spec else ttl
+        return rules.rebuilt_state(now(), ttl)
+
+    async def retry(self, job: str, lasts: Mapping[str, tuple[int, Record]]) -> int:
+        """Queues again tasks that failed, were cancelled or skipped, from their last records; gives how many.
+
+        :raises AirError: the job is being cancelled or removed, or NATS refuses a batch.
+        """
+        wire = ((await self.spec(job)).value or {}).get("wire", "json")
+        done = 0
+        for seq, last in sorted(lasts.values(), key=lambda one: (one[1].get("seq") or one[0], one[0])):
+            if last["status"] in ("failed", "cancelled", "skipped") and last.get("spec"):
+                done += await self._reset(job, seq, last, wire)
+        while done:
+            key = await self.state(job)
+            state = key.value
+            if state is None:
+                state = rules.new_state(now()) if key.revision == 0 else await self._rebuilt(job)
+            try:
+                following = rules.retried(state, now())
+            except ValueError as error:
+                raise Refused(f"the job {job} cannot be retried: {error}; try again when that is done") from error
+            if key.value is not None and following is None:
+                break
+            if await self._swap(self._jobs, job, following or state, key.revision):
+                break
+        if done:
+            await self.signal(job)
+        return done
+
+    async def _reset(self, job: str, seq: int, last: Record, wire: str) -> bool:
+        """One batch: the record that resets a task, and its next attempt. False when somebody was before us."""
+        task = last["task"]
+        spec = {**last["spec"], "id": task}
+        kept = {name: last[name] for name in ("parent", "traceparent") if last.get(name)}
+        record = {
+            "v": rules.VERSION,
+            "task": task,
+            "status": "reset",
+            "attempt": last["attempt"],
+            "previous": last["status"],
+            "after": seq,
+            "failures": 0,
+            "losses": 0,
+            "ended": rules.to_time(now()),
+            **kept,
+            "spec": spec,
+        }
+        common: dict[str, str] = {}
+        encode: Callable[[Any], bytes] = lambda value: json.dumps(value, separators=(",", ":")).encode()  # noqa: E731
+        if wire == "msgpack":
+            common["Content-Type"], encode = "application/msgpack", msgspec.msgpack.encode
+        named = {"parent": "Air-Parent", "traceparent": "traceparent"}
+        next_headers = {named[name]: value for name, value in kept.items()}
+        next_headers["Air-Attempt"] = str(last["attempt"] + 1)
+
+        async def send() -> dict[str, Any]:
+            batch = {**common, "Nats-Batch-Id": uuid.uuid4().hex}
+            first = {**batch, "Nats-Batch-Sequence": "1", "Nats-Expected-Last-Subject-Sequence": str(seq)}
+            answer = await self._ask(f"{self._results}.{job}.{task}", encode(record), first)
+            if answer.get("error"):
+                return answer
+            second = {**batch, **next_headers, "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1"}
+            return await self._ask(f"{self._tasks}.{job}", encode(spec), second)
+
+        answer, unsure = await self._patiently(send)
+        error = answer.get("error")
+        if error is None:
+            return True
+        if error.get("err_code") != WRONG_SEQUENCE:
+            raise self._refusal(f"to retry {job}/{task}", error)
+        now_last = await self.last_record(job, task) if unsure else None
+        return now_last is not None and now_last[1] == record
+
+    # --- news -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def news(self, jobs: Iterable[str]) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when one of the jobs may have ended. Best effort: look from time to time all the same."""
+        heard = asyncio.Event()
+
+        async def on_event(_: Any) -> None:
+            heard.set()
+
+        subscriptions = []
+        try:
+            for job in jobs:
+                for kind in ("completed", "failed", "cancelled"):
+                    subject = f"{self.settings.prefix}.events.{check_job(job)}.{kind}"
+                    subscriptions.append(await self.nats.subscribe(subject, cb=on_event))
+            yield heard
+        finally:
+            for one in subscriptions:
+                with suppress(Exception):
+                    await one.unsubscribe()
+
+    async def check(self) -> str:
+        """One line about the installation.
+
+        :raises AirError: NATS lacks what `airx init` makes.
+        """
+        for stream in (self.stream, f"KV_{self._jobs}", f"KV_{self._specs}"):
+            answer = await self._ask(f"$JS.API.STREAM.INFO.{stream}")
+            if error := answer.get("error"):
+                raise self._refusal(f"to tell of the stream {stream}", error)
+        managers = await self._ask(
+            f"$JS.API.STREAM.INFO.KV_{self.settings.prefix}-managers", b'{"subjects_filter":"$KV.>"}'
+        )
+        count = len((managers.get("state") or {}).get("subjects") or {})
+        version = self.nats.connected_server_version
+        said = "no manager runs: start `airx manager`" if count == 0 else f"{count} manager{'s' * (count != 1)}"
+        return f"NATS {version} at {self.settings.where}: streams are there, {said}"
+
+
+class _Shared:
+    def __init__(self, connecting: asyncio.Task[Air]) -> None:
+        self.connecting = connecting
+        self.users = 0
+
+
+_shared: dict[tuple[asyncio.AbstractEventLoop, Settings], _Shared] = {}
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Air]:
+    """A connection, the same one for all who have it at the same time in one event loop.
+
+    :raises AirError: NATS cannot be reached, or refuses us.
+    """
+    key = (asyncio.get_running_loop(), settings)
+    shared = _shared.get(key)
+    if shared is None:
+        shared = _shared[key] = _Shared(asyncio.ensure_future(Air.connect(settings)))
+    shared.users += 1
+    try:
+        yield await asyncio.shield(shared.connecting)
+    finally:
+        shared.users -= 1
+        if shared.users == 0 and _shared.get(key) is shared:
+            del _shared[key]
+            await _close(shared.connecting)
+
+
+async def _close(connecting: asyncio.Task[Air]) -> None:
+    if not connecting.done():
+        connecting.cancel()
+    for air in await asyncio.gather(connecting, return_exceptions=True):
+        if isinstance(air, Air):
+            await air.close()
