@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralTimeout
@@ -53,7 +52,7 @@ class AirExecutorSubmitOperator(BaseOperator):
         that were given. The XCom is an object of results by id.
     :param xcom_bytes_max: the most that the results may have together, in bytes.
     :param deferrable: wait in the triggerer, with no slot held.
-    :param end_from_trigger: end the task in the triggerer, without a second process. Custom XCom backends, listeners and asset
+    :param end_from_trigger: end a task that succeeded in the triggerer, without a second process. Custom XCom backends, listeners and asset
         outlets are not served then: Airflow does not do that there.
     :param start_from_trigger: submit in the triggerer as well, without any process. Not for mapped tasks, nor for arguments
         that are another task's output.
@@ -82,7 +81,7 @@ class AirExecutorSubmitOperator(BaseOperator):
         wait_for: str = "family",
         outputs: Sequence[str] | None = None,
         xcom_bytes_max: int = 1_048_576,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=True),
+        deferrable: bool = True,
         end_from_trigger: bool = False,
         start_from_trigger: bool = False,
         poll_s: float = 10.0,

@@ -632,7 +632,7 @@ class Air:
             f"$JS.API.STREAM.INFO.KV_{self.settings.prefix}-managers", b'{"subjects_filter":"$KV.>"}'
         )
         count = len((managers.get("state") or {}).get("subjects") or {})
-        version = self.nats.connected_server_version
+        version = str(self.nats.connected_server_version).strip("<>").rpartition(" ")[2]
         said = "no manager runs: start `airx manager`" if count == 0 else f"{count} manager{'s' * (count != 1)}"
         return f"NATS {version} at {self.settings.where}: streams are there, {said}"
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -41,7 +40,7 @@ class AirExecutorJobSensor(BaseSensorOperator):
         task: str | None = None,
         expected: Sequence[str] = ("completed", "succeeded"),
         conn_id: str = AirExecutorHook.default_conn_name,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=True),
+        deferrable: bool = True,
         poll_s: float = 10.0,
         hold_s: float = 5.0,
         retries: int = 2,

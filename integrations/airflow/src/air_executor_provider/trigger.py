@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.sdk.execution_time.comms import GetTaskStates
-from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from .attach import Outcome, Plan, outcome, outputs, submit, wait
 from .hook import AirExecutorHook, cancel_unfinished, dashboard_of
@@ -30,7 +30,7 @@ class AirExecutorTrigger(BaseTrigger):
     :param plan: what was submitted, as :meth:`Plan.to_json` gives it.
     :param not_before: time (RFC 3339) before which no event is yielded, however early the job is over: Airflow fails a task
         whose trigger fires before its scheduler has read that the worker's process has ended.
-    :param end: end the task from here, without another process.
+    :param end: end a task that succeeded from here, without another process.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AirExecutorTrigger(BaseTrigger):
                 event = await self._end(air, plan) if self.end else TriggerEvent({"plan": plan.to_json()})
         except AirError as error:
             self.log.error("%s", error)
-            event = TaskFailedEvent() if self.end else TriggerEvent({"error": str(error)})
+            event = TriggerEvent({"error": str(error)})
         if self.not_before:
             early = datetime.fromisoformat(self.not_before.replace("Z", "+00:00")) - datetime.now(timezone.utc)
             await asyncio.sleep(max(0.0, early.total_seconds()))
@@ -132,8 +132,9 @@ class AirExecutorTrigger(BaseTrigger):
         link = dashboard_of(await AirExecutorHook.aget_connection(self.conn_id), plan.job)
         xcoms: dict[str, Any] = {JOB_KEY: plan.job, "_link_AirExecutorJobLink": link}
         if not result.succeeded:
+            # A failure is told by a worker: only there can it be one that Airflow does not try again.
             self.log.error("%s", result.text())
-            return TaskFailedEvent(xcoms=xcoms)
+            return TriggerEvent({"plan": plan.to_json()})
         if self.push:
             xcoms["return_value"] = await outputs(air, result, self.outputs, self.xcom_bytes_max)
         self.log.info("the job %s: %d tasks succeeded", plan.job, len(plan.tasks))
