@@ -293,41 +293,6 @@ async def test_errors_say_what_where_and_how_to_mend_it(server: Server) -> None:
             pass
 
 
-async def test_credentials_are_used(tmp_path: Any) -> None:
-    server = Server(tmp_path, 'authorization { user: "u", password: "p" }')
-    server.start()
-    try:
-        with pytest.raises(Refused, match="refuses the credentials"):
-            async with connected(settings(server)):
-                pass
-        async with connected(settings(server, user="u", password="p")) as client:
-            assert client.nats.is_connected
-        assert "p" not in repr(settings(server, user="u", password="pp")).partition("password")[2]
-        assert Settings(servers=("nats://u:secret@h:1",)).where == "nats://h:1"
-    finally:
-        server.kill()
-
-
-async def test_an_nkey_is_used(tmp_path: Any) -> None:
-    import nkeys
-
-    seed = nkeys.encode_seed(b"s" * 32, nkeys.PREFIX_BYTE_USER)
-    public = nkeys.from_seed(bytearray(seed)).public_key.decode()
-    server = Server(tmp_path, f"authorization {{ users: [ {{ nkey: {public} }} ] }}")
-    server.start()
-    try:
-        async with connected(settings(server, nkey_seed=seed.decode())) as client:
-            assert client.nats.is_connected
-        (tmp_path / "seed").write_bytes(seed)
-        async with connected(settings(server, nkey_file=str(tmp_path / "seed"))) as client:
-            assert client.nats.is_connected
-        with pytest.raises(Refused, match="refuses the credentials"):
-            async with connected(settings(server)):
-                pass
-    finally:
-        server.kill()
-
-
 async def test_a_connection_is_shared_and_ended(server: Server) -> None:
     async with connected(settings(server)) as one, connected(settings(server)) as two:
         assert one is two
