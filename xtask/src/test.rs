@@ -1,7 +1,7 @@
-//! `cargo xtask test`: builds the binaries once, finds the tools, runs `cargo test` with both in its environment.
+//! `cargo xtask test`: builds the binaries once, finds the tools, runs `cargo test` with all in its environment.
 //!
-//! The tests read `AIR_BIN_DIR` (folder of `airx` and `air-runner`), `AIR_NATS_SERVER` and `AIR_NATS_CLI`. A test never
-//! builds or installs anything itself.
+//! The tests read `AIR_BIN_DIR` (folder of `airx` and `air-runner`), `AIR_NATS_SERVER`, `AIR_NATS_CLI` and `AIR_CLAUDE`. A
+//! test never builds or installs anything itself.
 
 use std::fmt;
 use std::io::Write;
@@ -68,7 +68,8 @@ fn with_binaries_and_tools() -> Result<Command> {
     let mut test = command::cargo("test");
     test.env("AIR_BIN_DIR", workspace::target()?.join("debug"))
         .env("AIR_NATS_SERVER", tools::nats_server()?)
-        .env("AIR_NATS_CLI", tools::nats()?);
+        .env("AIR_NATS_CLI", tools::nats()?)
+        .env("AIR_CLAUDE", tools::claude()?);
     Ok(test)
 }
 

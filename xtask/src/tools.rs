@@ -33,6 +33,8 @@ pub(crate) enum Tool {
     CargoDeny,
     /// Changes the code one place at a time, to see that a test fails
     CargoMutants,
+    /// The agent of the tests of agents, against a stand-in of its service
+    Claude,
 }
 
 /// All that differs from tool to tool.
@@ -105,6 +107,17 @@ impl Tool {
                 ways: &[Way::Cargo("cargo-mutants")],
                 version: &["mutants", "--version"],
             },
+            Self::Claude => Recipe {
+                name: "claude",
+                variable: "AIR_CLAUDE",
+                minimum: Version(2, 1, 197),
+                pinned: "2.1.197",
+                ways: &[Way::Npm {
+                    package: "@anthropic-ai/claude-code",
+                    program: native_claude,
+                }],
+                version: VERSION,
+            },
         }
     }
 }
@@ -151,6 +164,20 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
 /// The path of `cargo-mutants`.
 pub(crate) fn cargo_mutants() -> Result<PathBuf> {
     find(Tool::CargoMutants)
+}
+
+/// The path of the Claude Code CLI.
+pub(crate) fn claude() -> Result<PathBuf> {
+    find(Tool::Claude)
+}
+
+/// Where npm puts the program itself, which needs no Node.js; the package that one names only starts it.
+fn native_claude() -> String {
+    let processor = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "x64",
+    };
+    format!("@anthropic-ai/claude-code-linux-{processor}/claude")
 }
 
 fn find(tool: Tool) -> Result<PathBuf> {

@@ -26,6 +26,11 @@ pub(super) enum Way {
     },
     /// A Rust crate, compiled here; about a minute.
     Cargo(&'static str),
+    /// An npm package, and the one file of `node_modules` that is the program.
+    Npm {
+        package: &'static str,
+        program: fn() -> String,
+    },
 }
 
 /// The tool's path below `tools`, after installing it if it is not there yet.
@@ -93,6 +98,7 @@ fn try_one(way: Way, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
         Way::Go(package) => go(package, partial, recipe)?,
         Way::GoModule { package, version } => go_module(package, version, partial, recipe)?,
         Way::Cargo(package) => cargo(package, partial, recipe)?,
+        Way::Npm { package, program } => npm(package, &program(), partial, recipe)?,
     };
     let found = version_of(recipe, &built)?;
     if found.to_string() == recipe.pinned {
@@ -173,6 +179,16 @@ fn cargo(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
     Ok(partial.join("bin").join(recipe.name))
 }
 
+fn npm(package: &str, program: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+        .arg(partial)
+        .arg(format!("{package}@{}", recipe.pinned))
+        .current_dir(partial);
+    command::capture(&mut npm)?;
+    Ok(partial.join("node_modules").join(program))
+}
+
 impl Way {
     /// The command that a person would type for the same.
     fn by_hand(self, version: &str) -> String {
@@ -183,6 +199,7 @@ impl Way {
                 format!("go mod init tool && go get {package}@v{version} && go build {package}")
             }
             Self::Cargo(package) => format!("cargo install --locked {package}@{version}"),
+            Self::Npm { package, .. } => format!("npm install --global {package}@{version}"),
         }
     }
 }
