@@ -26,6 +26,16 @@ pub const SUBTASKS_MAX: usize = 1_000_000;
 pub const SUBTASKS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes of a task's output (`AIR_OUTPUT`).
 pub const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of the difference that stand in the output of a task with a workspace; the rest is counted.
+pub const WORKSPACE_PATCH_BYTES_MAX: u64 = 256 * 1024;
+/// Files that the output of a task with a workspace names; the rest is counted.
+pub const WORKSPACE_FILES_MAX: usize = 1000;
+/// Time without use after which what was fetched of a repository is removed.
+pub const WORKSPACE_REPO_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Time after which the working tree of another installation counts as abandoned.
+pub const WORKSPACE_ABANDONED_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Time between two looks of a manager at the working trees of its host.
+pub const WORKSPACE_SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Bytes of output kept in the record itself.
 pub const TAIL_BYTES: usize = 4 * 1024;
 /// Bytes of log kept for one attempt; the rest is counted and dropped.

@@ -105,10 +105,15 @@ async fn outcome(hold: &Hold, record: &Record) -> Result<Value, Error> {
         }
         (None, None) => Value::Null,
     };
-    Ok(json!({
+    let mut told = json!({
         "status": record.status.as_str(),
         "output": output,
         "exit": record.exit,
         "error": record.error,
-    }))
+    });
+    // Of an agent's work alone.
+    if let Some(cost) = &record.cost {
+        told["cost"] = json!(cost);
+    }
+    Ok(told)
 }

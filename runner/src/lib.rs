@@ -30,6 +30,7 @@ pub mod settle;
 pub mod subtasks;
 pub mod sweep;
 pub mod task_add;
+pub mod workspace;
 
 pub use exit::Exit;
 pub use life::run;
