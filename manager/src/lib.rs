@@ -22,6 +22,7 @@ mod remove;
 pub mod requeue;
 pub mod settle;
 mod shared;
+mod workspaces;
 
 pub use advance::hold;
 

@@ -22,7 +22,7 @@ use crate::decide::Me;
 use crate::feeds::{self, Ear};
 use crate::leases::Leases;
 use crate::shared::{Shared, now};
-use crate::{Error, Options};
+use crate::{Error, Options, workspaces};
 
 /// News that may wait to be heard.
 const NEWS_MAX: usize = 4096;
@@ -55,7 +55,8 @@ pub(crate) async fn run(
     feeds.spawn(feeds::managers(nats.clone(), ear.clone()));
     feeds.spawn(feeds::wakeups(nats.clone(), ear.clone(), free));
     feeds.spawn(feeds::signals(nats.clone(), ear));
-    feeds.spawn(feeds::heartbeats(nats, beats));
+    feeds.spawn(feeds::heartbeats(nats.clone(), beats));
+    feeds.spawn(workspaces::sweep(nats, system.clone()));
     feeds.spawn(process::sweep_orphans(system));
     feeds.spawn(async move {
         if let Err(error) = backend.reap(exits_in).await {
