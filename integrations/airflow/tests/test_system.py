@@ -110,12 +110,18 @@ class Airflow:
 
         until(f"{dag}/{task} to be {state}", there, PATIENCE_S)
 
+    def waits(self, dag: str, run: str, task: str = "air") -> str:
+        """Waits until a triggerer waits for a task; gives the name of the job."""
+        self.reaches(dag, run, task, "deferred")
+        until(f"the trigger of {dag}/{task}", lambda: " starting" in self.log(dag, run, task, "trigger"), PATIENCE_S)
+        return self.job(dag, run, task)
+
     def xcom(self, dag: str, run: str, task: str, key: str = "return_value", index: int = -1) -> Any:
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}?map_index={index}&deserialize=true"
         return self.call("GET", path)["value"]
 
-    def log(self, dag: str, run: str, task: str) -> str:
-        found = sorted((self.folder / "home/logs").glob(f"dag_id={dag}/run_id={run}/task_id={task}/*.log*"))
+    def log(self, dag: str, run: str, task: str, kind: str = "log") -> str:
+        found = sorted((self.folder / "home/logs").glob(f"dag_id={dag}/run_id={run}/task_id={task}/*{kind}*"))
         return "\n".join(f"{file.name}:\n{file.read_text()}" for file in found)
 
     def mark(self, dag: str, run: str, state: str = "failed") -> None:
@@ -156,6 +162,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, nats: Installation) -> Ite
             parent.chmod(parent.stat().st_mode | 0o011)
     one = Airflow(folder, nats)
     one.script("start")
+    one.connect()
     yield one
     one.script("stop")
 
@@ -268,8 +275,7 @@ def test_a_failure_is_told_once_and_where(airflow: Airflow) -> None:
 @pytest.mark.parametrize("act", ["run", "task"])
 def test_a_deferred_task_that_a_user_ends_cancels_its_job(airflow: Airflow, act: str) -> None:
     airflow.trigger("waits", f"ended-{act}")
-    airflow.reaches("waits", f"ended-{act}", "air", "deferred")
-    job = airflow.job("waits", f"ended-{act}")
+    job = airflow.waits("waits", f"ended-{act}")
     if act == "run":
         airflow.mark("waits", f"ended-{act}")
     else:
@@ -281,8 +287,7 @@ def test_a_deferred_task_that_a_user_ends_cancels_its_job(airflow: Airflow, act:
 
 def test_a_job_is_left_where_the_user_wants_that(airflow: Airflow) -> None:
     airflow.trigger("left", "one")
-    airflow.reaches("left", "one", "air", "deferred")
-    job = airflow.job("left", "one")
+    job = airflow.waits("left", "one")
     airflow.mark("left", "one")
     until("the trigger to be gone", lambda: "trigger completed" in airflow.log("left", "one", "air"), PATIENCE_S)
     (airflow.flags / job).touch()
@@ -291,8 +296,7 @@ def test_a_job_is_left_where_the_user_wants_that(airflow: Airflow) -> None:
 
 def test_a_cleared_task_runs_again_what_was_cancelled(airflow: Airflow) -> None:
     airflow.trigger("waits", "cleared")
-    airflow.reaches("waits", "cleared", "air", "deferred")
-    job = airflow.job("waits", "cleared")
+    job = airflow.waits("waits", "cleared")
     airflow.call(
         "POST", "/api/v2/dags/waits/clearTaskInstances",
         {"dry_run": False, "dag_run_id": "cleared", "task_ids": ["air"], "only_failed": False},

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.sdk.execution_time.comms import GetTaskStates
+from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from .attach import Outcome, Plan, outcome, outputs, submit, wait
@@ -22,6 +23,8 @@ from .state import FINAL, is_over, to_time
 
 #: Key of the XCom with the name of the job.
 JOB_KEY = "job"
+#: Seconds that Airflow has to say what became of a task: within the time that it gives us, 30 s.
+ASK_S = 15.0
 
 
 class AirExecutorTrigger(BaseTrigger):
@@ -78,6 +81,10 @@ class AirExecutorTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Waits for the end, through outages; yields one event."""
+        # The first request makes the triggerer load its API, which takes long; when a task is ended there is no time for that.
+        asking = asyncio.ensure_future(self._airflow_state()) if self.cancel_on_kill else None
+        if asking is not None:
+            asking.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with await self._patient() as air:
                 plan = Plan.from_json(self.plan) if self.plan else await self._submit(air)
@@ -89,6 +96,8 @@ class AirExecutorTrigger(BaseTrigger):
         if self.not_before:
             early = datetime.fromisoformat(self.not_before.replace("Z", "+00:00")) - datetime.now(timezone.utc)
             await asyncio.sleep(max(0.0, early.total_seconds()))
+        if asking is not None:
+            await asyncio.gather(asking, return_exceptions=True)
         yield event
 
     async def _patient(self) -> AbstractAsyncContextManager[Air]:
@@ -137,14 +146,26 @@ class AirExecutorTrigger(BaseTrigger):
             return TriggerEvent({"plan": plan.to_json()})
         if self.push:
             xcoms["return_value"] = await outputs(air, result, self.outputs, self.xcom_bytes_max)
+        await self._push(xcoms)
         self.log.info("the job %s: %d tasks succeeded", plan.job, len(plan.tasks))
-        return TaskSuccessEvent(xcoms=xcoms)
+        return TaskSuccessEvent()
+
+    async def _push(self, xcoms: Mapping[str, Any]) -> None:
+        """Pushes XComs as a worker does. Those of an end event arrive as JSON within JSON with Airflow 3.3.2."""
+        instance: Any = self.task_instance
+        where = {"dag_id": instance.dag_id, "task_id": instance.task_id, "run_id": instance.run_id}
+        for key, value in xcoms.items():
+            await asyncio.to_thread(XCom.set, key, value, map_index=instance.map_index, **where)
 
     async def on_kill(self) -> None:
         """A user ended the deferred task (mark, clear, or end of the run): cancels the job, where that is wanted."""
         if not self.cancel_on_kill:
             return
-        state = await self._airflow_state()
+        try:
+            state = await asyncio.wait_for(self._airflow_state(), ASK_S)
+        except (TimeoutError, asyncio.TimeoutError):
+            self.log.warning("Airflow does not say who ended the task; the job goes on, and `airx cancel` ends it")
+            return
         if state == "deferred":
             # Nobody acted: the trigger has moved to another triggerer, which goes on with it.
             self.log.info("the trigger has moved; the job goes on")
