@@ -1,0 +1,36 @@
+"""Air-Executor for Prefect: jobs of durable tasks from flows, waited for.
+
+Start at `jobs` (what flows call), `executor` (the connection, a block), and `protocol`
+(what is said to NATS; it knows nothing of Prefect).
+"""
+
+from prefect_air_executor.executor import AirExecutor
+from prefect_air_executor.jobs import (
+    Job,
+    JobCancelled,
+    JobFailed,
+    JobResult,
+    Progress,
+    asubmit_job,
+    await_for_job,
+    submit_job,
+    wait_for_job,
+)
+from prefect_air_executor.protocol import AirError, Record, State, Task
+
+__all__ = [
+    "AirError",
+    "AirExecutor",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobResult",
+    "Progress",
+    "Record",
+    "State",
+    "Task",
+    "asubmit_job",
+    "await_for_job",
+    "submit_job",
+    "wait_for_job",
+]

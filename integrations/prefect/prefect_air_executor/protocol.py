@@ -1,0 +1,534 @@
+"""The wire protocol of Air-Executor, as far as a user of it needs it: publish, follow, read, cancel.
+
+Everything here follows docs/protocol.md, and nothing here knows of Prefect. Reads go to the leader of a stream and
+decide nothing; every change of a key is a compare-and-swap (CAS).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgpack
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from nats.js import api
+
+TASK_BYTES_MAX = 524_288
+WINDOW = 500
+LEASE_TTL_DEFAULT = timedelta(seconds=30)
+FINAL = frozenset({"succeeded", "failed", "cancelled", "skipped"})
+
+_JOB = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SPAN = re.compile(r"(\d+)([a-z]+)")
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "day": timedelta(days=1),
+    "days": timedelta(days=1),
+}
+_WRONG_LAST_SEQUENCE = 10071
+_TRY_AGAIN = frozenset({10164, 10002, 10023, 10028, 10047})
+_READ_AGAIN = timedelta(seconds=10)
+_SETTLE = 0.2
+# Seconds for which a server that does not answer is asked again.
+PATIENCE = 60.0
+
+
+class AirError(Exception):
+    """Something that Air-Executor, or NATS on its behalf, refuses."""
+
+
+class NotInstalled(AirError):
+    """The streams and buckets are missing."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is missing on this NATS server; `airx init` makes what Air-Executor needs")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as a user publishes it. Exactly one of `run` and `exec` is given."""
+
+    id: str | None = None
+    run: str | None = None
+    exec: Sequence[str] | None = None
+    needs: Sequence[str | dict[str, Any]] | None = None
+    input: Any = None
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    timeout: str | int | None = None
+    retry: dict[str, Any] | None = None
+    backend: str | None = None
+    image: str | None = None
+    resources: dict[str, str] | None = None
+    not_before: str | None = None
+    labels: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.exec is None):
+            raise ValueError("a task has exactly one of `run` and `exec`")
+        if self.id is not None and not _TASK.fullmatch(self.id):
+            raise ValueError(f"`{self.id}` is no task id: letters, digits, - and _, at most 64, no - or _ first")
+
+    @classmethod
+    def of(cls, task: Task | dict[str, Any]) -> Task:
+        """The task in `task`; a field that does not exist is refused by name."""
+        if isinstance(task, Task):
+            return task
+        unknown = set(task) - {one.name for one in fields(cls)}
+        if unknown:
+            raise ValueError(f"a task has no field {', '.join(f'`{name}`' for name in sorted(unknown))}")
+        return cls(**task)
+
+    def encode(self) -> bytes:
+        """The message: JSON, absent fields left out."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        body = json.dumps({name: value for name, value in values.items() if value is not None}).encode()
+        if len(body) > TASK_BYTES_MAX:
+            raise ValueError(f"task `{self.id}` has {len(body)} bytes; a message has at most {TASK_BYTES_MAX}")
+        return body
+
+
+@dataclass(frozen=True)
+class Record:
+    """The last record of a task: the truth about it."""
+
+    task: str
+    status: str
+    sequence: int
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task is over."""
+        return self.status in FINAL
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, and how to mend it."""
+        return self.body.get("error")
+
+    @property
+    def tail(self) -> str:
+        """The last 4 KiB that the program printed."""
+        return self.body.get("tail") or ""
+
+    def describe(self) -> str:
+        """Status, exit, error and tail, for people."""
+        words = [f"task `{self.task}` {self.status}"]
+        if (code := self.body.get("exit")) is not None:
+            words.append(f"exit code {code}")
+        if (number := self.body.get("signal")) is not None:
+            words.append(f"signal {number}")
+        if self.error:
+            words.append(self.error)
+        tail = self.tail.rstrip()
+        return ": ".join(words) + (f"\n--- the last that it printed ---\n{tail}" if tail else "")
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a job, at a revision of its key."""
+
+    status: str
+    revision: int
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Tasks by their last record, and what they did."""
+        return dict(self.body.get("counters") or {})
+
+    @property
+    def failed_task(self) -> str | None:
+        """The task at which a `failed` job stopped."""
+        return self.body.get("task")
+
+    @property
+    def phase(self) -> str | None:
+        """How far the work of a `working` job is."""
+        return (self.body.get("lease") or {}).get("phase")
+
+    def is_done(self, sequence: int) -> bool:
+        """Whether the job is through with the message `sequence`, or stopped before it."""
+        return self.status == "failed" or int(self.body.get("drained") or 0) >= max(sequence, 1)
+
+
+def check_job(job: str) -> str:
+    """`job`, if it can be the name of one."""
+    if not _JOB.fullmatch(job):
+        raise ValueError(f"`{job}` is no name of a job: letters, digits, - and _, at most 64")
+    return job
+
+
+def parse_span(span: str | int) -> timedelta:
+    """A span such as `1h30m`; a whole number is seconds."""
+    if isinstance(span, int):
+        return timedelta(seconds=span)
+    parts = _SPAN.findall(span.replace(" ", ""))
+    if not parts or "".join(number + unit for number, unit in parts) != span.replace(" ", ""):
+        raise ValueError(f"`{span}` is no span")
+    try:
+        return sum((int(number) * _UNITS[unit] for number, unit in parts), timedelta())
+    except KeyError as unit:
+        raise ValueError(f"`{span}` is no span: unit {unit}") from None
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """The moment that `format_time` wrote."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _stopping(phase: dict[str, Any]) -> dict[str, Any] | None:
+    """A phase once a user cancels; none where nothing has run, and the lease is dropped."""
+    if phase["phase"] == "running":
+        return {**phase, "phase": "stopping", "then": "cancel"}
+    if phase["phase"] == "stopping":
+        return phase
+    if phase["phase"] == "recovering":
+        before = _stopping(phase["from"])
+        return None if before is None else {**phase, "from": before}
+    return None
+
+
+def _may_commit(phase: dict[str, Any]) -> bool:
+    if phase["phase"] == "recovering":
+        return _may_commit(phase["from"])
+    return bool(phase["phase"] != "starting")
+
+
+def cancelled(state: dict[str, Any], now: datetime) -> dict[str, Any] | None:
+    """What a cancel makes of the state of a job; none where it changes nothing."""
+    if state["status"] in ("cancelling", "removing"):
+        return None
+    after = copy.deepcopy(state)
+    after["updated"] = format_time(now)
+    if (hold := after.get("hold_until")) and parse_time(hold) <= now:
+        del after["hold_until"]
+    if state["status"] == "working":
+        lease = after["lease"]
+        stopping = _stopping(lease)
+        if stopping == lease:
+            return None
+        if stopping is not None:
+            after["lease"] = stopping
+            return after
+        if _may_commit(lease):
+            until = now + parse_span(lease["ttl"])
+            known = after.get("zombie_until")
+            after["zombie_until"] = format_time(max(until, parse_time(known)) if known else until)
+    for name in ("lease", "drained", "task", "purge_to"):
+        after.pop(name, None)
+    after["status"] = "cancelling"
+    return after
+
+
+def new_state(now: datetime, held_for: timedelta | None = None) -> dict[str, Any]:
+    """The state of a job without a key; held where a key was deleted, since its runner may live on."""
+    names = ("succeeded", "failed", "cancelled", "skipped", "retrying", "reset", "parked")
+    counters = dict.fromkeys((*names, "attempts", "losses", "subtasks", "cpu_ms"), 0)
+    state: dict[str, Any] = {"v": 1, "status": "waiting", "counters": counters, "accounted": 0, "failing": 0}
+    state["last_record"] = 0
+    if held_for is not None:
+        state["hold_until"] = state["zombie_until"] = format_time(now + held_for)
+    state["updated"] = format_time(now)
+    return state
+
+
+def _decode(data: bytes, headers: dict[str, str] | None) -> Any:
+    if (headers or {}).get("Content-Type") == "application/msgpack":
+        return msgpack.unpackb(data)
+    return json.loads(data)
+
+
+class Client:
+    """One installation of Air-Executor, over a connection that the caller owns."""
+
+    def __init__(self, nats: Nats, prefix: str = "air") -> None:
+        self.nats = nats
+        self.prefix = prefix
+        self._jetstream = nats.jetstream(timeout=10)
+        self._stream = prefix.upper().replace("-", "_")
+
+    # ---- publish ----
+
+    async def publish(self, job: str, tasks: Iterable[Task], *, patience: float = PATIENCE) -> int:
+        """Queues tasks, in windows; gives the sequence of the last one.
+
+        Each carries a `Nats-Msg-Id` of job and id, and an id whose record is final is never run again: publishing the
+        same once more queues nothing. `patience` is the time in seconds for which a silent server is asked again.
+
+        Raises:
+            AirError: NATS refuses a task, or does not answer in time.
+        """
+        check_job(job)
+        queue = list(tasks)
+        last = 0
+        for start in range(0, len(queue), WINDOW):
+            acks = await asyncio.gather(*(self._publish(job, task, patience) for task in queue[start : start + WINDOW]))
+            last = max(last, *acks)
+        return last
+
+    async def _publish(self, job: str, task: Task, patience: float) -> int:
+        headers = {"Nats-Msg-Id": f"{job}-{task.id}"} if task.id else None
+        ack = await self._persist(f"{self.prefix}.tasks.{job}", task.encode(), headers, patience)
+        return int(ack.seq)
+
+    async def _persist(self, subject: str, body: bytes, headers: dict[str, Any] | None, patience: float) -> api.PubAck:
+        """A publish that is repeated until its outcome is known."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + patience
+        while True:
+            try:
+                return await self._jetstream.publish(subject, body, headers=headers)
+            except nats.js.errors.NoStreamResponseError:
+                # So answers a server without the stream, and one that is about to have a leader for it.
+                failure: Exception = NotInstalled(f"the stream of `{subject}`")
+            except nats.js.errors.APIError as error:
+                if error.err_code not in _TRY_AGAIN:
+                    raise
+                failure = error
+            except (nats.errors.Error, asyncio.TimeoutError, OSError) as error:
+                if self.nats.is_closed:
+                    raise
+                failure = error
+            if clock() >= until:
+                raise AirError(f"NATS did not take a message for `{subject}`: {failure}") from failure
+            await asyncio.sleep(_SETTLE)
+
+    async def _swap(self, bucket: str, key: str, value: dict[str, Any], revision: int) -> bool:
+        """Writes a key if it still is at `revision`; false where it is not."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        try:
+            subject = f"$KV.{self.prefix}-{bucket}.{key}"
+            await self._persist(subject, json.dumps(value, separators=(",", ":")).encode(), headers, PATIENCE)
+        except nats.js.errors.APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                return False
+            raise AirError(f"NATS refuses the key `{key}` of `{self.prefix}-{bucket}`: {error}") from error
+        return True
+
+    # ---- read ----
+
+    async def _last(self, stream: str, subject: str, patience: float = PATIENCE) -> api.RawStreamMsg | None:
+        """The last message of a subject, from the leader; asked again while nobody answers."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + patience
+        while True:
+            try:
+                return await self._jetstream.get_last_msg(stream, subject)
+            except nats.js.errors.NotFoundError as error:
+                if error.err_code == 10059:
+                    raise NotInstalled(f"the stream `{stream}`") from error
+                return None
+            except (nats.errors.Error, asyncio.TimeoutError, OSError) as error:
+                if self.nats.is_closed or clock() >= until:
+                    raise AirError(f"NATS does not say what `{subject}` holds: {error!r}") from error
+                await asyncio.sleep(_SETTLE)
+
+    async def _key(self, bucket: str, key: str, patience: float = PATIENCE) -> tuple[dict[str, Any] | None, int]:
+        """Value and revision of a key; no value where it is absent (revision 0) or deleted."""
+        name = f"{self.prefix}-{bucket}"
+        message = await self._last(f"KV_{name}", f"$KV.{name}.{key}", patience)
+        if message is None:
+            return None, 0
+        revision = int(message.seq or 0)
+        if (message.headers or {}).get("KV-Operation") in ("DEL", "PURGE"):
+            return None, revision
+        try:
+            value = json.loads(message.data or b"")
+        except ValueError as error:
+            raise AirError(f"the key `{key}` of `{name}` is no JSON: {error}") from error
+        if not isinstance(value, dict) or value.get("v", 1) != 1:
+            raise AirError(f"the key `{key}` of `{name}` is of another version of Air-Executor")
+        return value, revision
+
+    async def state(self, job: str, *, patience: float = PATIENCE) -> State | None:
+        """The state of a job; none before a manager has begun with it."""
+        value, revision = await self._key("jobs", check_job(job), patience)
+        return None if value is None else State(str(value["status"]), revision, value)
+
+    async def spec(self, job: str) -> tuple[dict[str, Any], int]:
+        """The spec of a job, and its revision."""
+        value, revision = await self._key("specs", check_job(job))
+        return value or {}, revision
+
+    async def update_spec(self, job: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Changes fields of a job's spec, by CAS; `labels` are added to those that it has."""
+        while True:
+            spec, revision = await self.spec(job)
+            after = {**spec, **changes}
+            if "labels" in changes:
+                after["labels"] = {**(spec.get("labels") or {}), **changes["labels"]}
+            if after == spec or await self._swap("specs", job, after, revision):
+                return after
+
+    async def record(self, job: str, task: str, *, patience: float = PATIENCE) -> Record | None:
+        """The last record of a task, from the leader."""
+        message = await self._last(self._stream, f"{self.prefix}.results.{check_job(job)}.{task}", patience)
+        return None if message is None else self._record(message.data or b"", message.headers, int(message.seq or 0))
+
+    @staticmethod
+    def _record(data: bytes, headers: dict[str, str] | None, sequence: int) -> Record:
+        body = _decode(data, headers)
+        if body.get("v") != 1:
+            raise AirError(f"the record {sequence} is of another version of Air-Executor")
+        return Record(str(body["task"]), str(body["status"]), sequence, body)
+
+    async def records(self, job: str) -> dict[str, Record]:
+        """The last record of every task of a job, sub-tasks too, by task."""
+        subject = f"{self.prefix}.results.{check_job(job)}.*"
+        config = api.ConsumerConfig(
+            deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=api.AckPolicy.NONE,
+            filter_subject=subject,
+            inactive_threshold=60,
+            mem_storage=True,
+        )
+        subscription = await self._jetstream.pull_subscribe(subject, stream=self._stream, config=config)
+        found: dict[str, Record] = {}
+        try:
+            left = int((await subscription.consumer_info()).num_pending or 0)
+            while left > 0:
+                for message in await subscription.fetch(min(left, WINDOW), timeout=30):
+                    left -= 1
+                    record = self._record(message.data, message.headers, message.metadata.sequence.stream)
+                    found[record.task] = record
+        finally:
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+        return found
+
+    async def output(self, record: Record) -> Any:
+        """The result of a task, also where it was too large for its record."""
+        blob = record.body.get("output_blob")
+        if blob is None:
+            return record.body.get("output")
+        store = await self._jetstream.object_store(f"{self.prefix}-blobs")
+        return json.loads((await store.get(blob)).data or b"null")
+
+    async def is_queued(self, job: str) -> bool:
+        """Whether the queue of a job holds a message."""
+        return await self._last(self._stream, f"{self.prefix}.tasks.{check_job(job)}") is not None
+
+    # ---- follow ----
+
+    @asynccontextmanager
+    async def _news(self, subject: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever something was published on `subject`."""
+        event = asyncio.Event()
+
+        async def hear(_: Msg) -> None:
+            event.set()
+
+        subscription = await self.nats.subscribe(subject, cb=hear)
+        try:
+            yield event
+        finally:
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    @staticmethod
+    async def _heard(event: asyncio.Event) -> None:
+        """Waits for news, and a moment for those that follow at once; never longer than a look is due anyway."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(event.wait(), _READ_AGAIN.total_seconds())
+            await asyncio.sleep(_SETTLE)
+        event.clear()
+
+    async def follow(self, job: str) -> AsyncIterator[State | None]:
+        """The state of a job: now, and whenever it may have changed, some times a second at most.
+
+        Waits for a server that is away, however long that is.
+        """
+        async with self._news(f"$KV.{self.prefix}-jobs.{check_job(job)}") as event:
+            while True:
+                yield await self.state(job, patience=math.inf)
+                await self._heard(event)
+
+    async def end(self, job: str, task: str, *, patience: float = PATIENCE) -> Record | None:
+        """The final record of a task; none while it is not over.
+
+        A message that is no valid task has its record under the number of the message, and its job failed: for a job
+        whose only task is `task`, that is its end too.
+        """
+        record = await self.record(job, task, patience=patience)
+        if record is not None:
+            return record if record.is_final else None
+        state = await self.state(job, patience=patience)
+        if state is None or state.status != "failed":
+            return None
+        refused = (one for one in (await self.records(job)).values() if one.task.startswith("_"))
+        return next((one for one in refused if one.status == "failed"), None)
+
+    async def finished(self, job: str, task: str) -> Record:
+        """Waits until a task is over, as `end` says; gives its final record."""
+        async with self._news(f"{self.prefix}.results.{check_job(job)}.*") as event:
+            while True:
+                if (record := await self.end(job, task, patience=math.inf)) is not None:
+                    return record
+                await self._heard(event)
+
+    # ---- cancel ----
+
+    async def cancel(self, job: str, *, even_if_over: bool = False) -> bool:
+        """Cancels a job: one CAS on its key; managers do the rest. False where there is nothing to cancel.
+
+        A job of which nothing runs or waits is left as it is, unless `even_if_over`: then it ends as `cancelled` too.
+        """
+        check_job(job)
+        while True:
+            value, revision = await self._key("jobs", job)
+            if not even_if_over and not await self._has_work(job, value):
+                return False
+            now = datetime.now(timezone.utc)
+            after = cancelled(await self._begun(job, revision, now) if value is None else value, now)
+            if after is None:
+                return True
+            if await self._swap("jobs", job, after, revision):
+                await self.nats.publish(f"{self.prefix}.signals.{job}", b"")
+                await self.nats.flush()
+                return True
+
+    async def _has_work(self, job: str, state: dict[str, Any] | None) -> bool:
+        if state is None:
+            return await self.is_queued(job)
+        if state["status"] not in ("completed", "cancelled"):
+            return True
+        message = await self._last(self._stream, f"{self.prefix}.tasks.{job}")
+        return message is not None and int(message.seq or 0) > int(state.get("drained") or 0)
+
+    async def _begun(self, job: str, revision: int, now: datetime) -> dict[str, Any]:
+        """The state of a job whose key nobody has written yet, or that somebody deleted."""
+        if revision == 0:
+            return new_state(now)
+        spec, _ = await self.spec(job)
+        ttl = spec.get("lease_ttl")
+        return new_state(now, LEASE_TTL_DEFAULT if ttl is None else parse_span(ttl))
+
+    async def stopped(self, job: str) -> State | None:
+        """Waits until nobody works on a job that was cancelled."""
+        async for state in self.follow(job):
+            if state is None or state.status != "working":
+                return state
+        raise AssertionError("follow never ends")
