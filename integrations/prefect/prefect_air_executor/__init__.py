@@ -1,6 +1,6 @@
-"""Air-Executor for Prefect: jobs of durable tasks from flows, waited for.
+"""Air-Executor for Prefect: jobs of durable tasks from flows, and a worker of the type `air`.
 
-Start at `jobs` (what flows call), `executor` (the connection, a block), and `protocol`
+Start at `jobs` (what flows call), `executor` (the connection, a block), `worker` (flow runs as tasks) and `protocol`
 (what is said to NATS; it knows nothing of Prefect).
 """
 
@@ -17,10 +17,12 @@ from prefect_air_executor.jobs import (
     wait_for_job,
 )
 from prefect_air_executor.protocol import AirError, Record, State, Task
+from prefect_air_executor.worker import AirWorker
 
 __all__ = [
     "AirError",
     "AirExecutor",
+    "AirWorker",
     "Job",
     "JobCancelled",
     "JobFailed",
