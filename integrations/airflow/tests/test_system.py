@@ -35,18 +35,14 @@ class Airflow:
         dags.mkdir()
         for source in (ROOT / "examples/airflow/hybrid.py", HERE / "dags/cases.py"):
             (dags / source.name).symlink_to(source)
-        extra = {
-            "AIR_TEST_FLAGS": str(self.flags),
-            "AIRFLOW_CONN_AIR_EXECUTOR_DEFAULT": json.dumps(
-                {
-                    "conn_type": "air_executor",
-                    "host": nats.server.url,
-                    "extra": {"dashboard": "http://dash.example/air"},
-                }
-            ),
-        }
-        (folder / "env.extra").write_text("".join(f"export {name}='{value}'\n" for name, value in extra.items()))
+        (folder / "env.extra").write_text(f"export AIR_TEST_FLAGS='{self.flags}'\n")
         self.token = ""
+
+    def connect(self) -> None:
+        """Makes the connection, as a person does it on the page of connections."""
+        extra = json.dumps({"dashboard": "http://dash.example/air"})
+        body = {"connection_id": "air_executor_default", "conn_type": "air_executor", "host": self.nats.server.url}
+        self.call("POST", "/api/v2/connections", {**body, "extra": extra})
 
     def script(self, *arguments: str) -> None:
         environment = {**os.environ, "AIRFLOW_DAGS": str(self.folder / "dags")}
@@ -161,10 +157,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, nats: Installation) -> Ite
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     one = Airflow(folder, nats)
-    one.script("start")
-    one.connect()
-    yield one
-    one.script("stop")
+    try:
+        one.script("start")
+        one.connect()
+        yield one
+    finally:
+        one.script("stop")
 
 
 def test_the_connection_is_tested_by_its_button(airflow: Airflow) -> None:
