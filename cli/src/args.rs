@@ -99,6 +99,12 @@ pub enum Verb {
     Cancel(verbs::cancel::Args),
     /// Run failed and cancelled tasks again
     Retry(verbs::retry::Args),
+    /// Let tasks run that wait for approval
+    Approve(verbs::approve::Args),
+    /// Fail tasks that wait for a person
+    Reject(verbs::reject::Args),
+    /// Answer the question of a task
+    Answer(verbs::answer::Args),
     /// Start no further task of a job
     Pause(verbs::pause::Args),
     /// Go on with a paused job, or with a failed one without its failed tasks

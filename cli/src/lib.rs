@@ -2,7 +2,7 @@
 //!
 //! One file in [`verbs`] is one verb. What several verbs share stands beside it: [`select`] finds the
 //! jobs that are meant, [`task_view`] what each task is doing, [`change`] writes keys and specs by
-//! compare-and-swap. Nothing here decides what runs, and nothing but the crate `air-nats` talks to NATS.
+//! compare-and-swap, [`reply`] what people say to parked tasks. Nothing here decides what runs, and nothing but the crate `air-nats` talks to NATS.
 
 pub mod app;
 pub mod args;
@@ -14,6 +14,7 @@ mod failure;
 pub mod follow;
 pub mod logging;
 pub mod progress;
+pub mod reply;
 pub mod select;
 pub mod table;
 pub mod task_args;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use air_nats::Nats;
 use air_nats::queue::Queued;
 use air_nats::records::At;
+use air_protocol::approval::Waits;
 use air_protocol::job::JobState;
 use air_protocol::lease::Target;
 use air_protocol::names::{JobName, TaskId};
@@ -36,6 +37,9 @@ pub struct TaskView {
     /// Those of them that nothing can meet, as things are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Need>,
+    /// The person's word that it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<Waits>,
     /// When it ended, if it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
@@ -259,6 +263,7 @@ fn over_view((_, record): &At) -> TaskView {
         due: record.retry_at,
         waits_for: Vec::new(),
         unknown: Vec::new(),
+        person: record.waits.clone(),
         ended: Some(record.ended).filter(|_| record.status.is_final()),
         error: record.error.clone(),
         work: record
@@ -284,6 +289,7 @@ fn blank(queued: &Queued) -> TaskView {
         due: None,
         waits_for: Vec::new(),
         unknown: Vec::new(),
+        person: None,
         ended: None,
         error: task.err().map(|invalid| invalid.reason.clone()),
         work: task.map_or_else(|invalid| invalid.head.clone(), |task| task.work.summary()),

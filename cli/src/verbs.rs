@@ -1,5 +1,7 @@
 //! The verbs: one file each, with its options and what it does.
 
+pub mod answer;
+pub mod approve;
 pub mod cancel;
 pub mod completions;
 pub mod dev;
@@ -11,6 +13,7 @@ pub mod logs;
 pub mod man;
 pub mod manager;
 pub mod pause;
+pub mod reject;
 pub mod resume;
 pub mod retry;
 pub mod rm;
@@ -47,6 +50,9 @@ pub async fn run(verb: Verb, app: &App) -> Result<Exit, Failure> {
         Verb::Wait(args) => wait::run(&args, app).await,
         Verb::Cancel(args) => cancel::run(&args, app).await,
         Verb::Retry(args) => retry::run(&args, app).await,
+        Verb::Approve(args) => approve::run(&args, app).await,
+        Verb::Reject(args) => reject::run(&args, app).await,
+        Verb::Answer(args) => answer::run(&args, app).await,
         Verb::Pause(args) => pause::run(&args, app).await,
         Verb::Resume(args) => resume::run(&args, app).await,
         Verb::Rm(args) => rm::run(&args, app).await,

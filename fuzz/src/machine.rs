@@ -170,6 +170,7 @@ fn follows(record: &Record) {
         Outcome::Failed,
         Outcome::FailedForGood,
         Outcome::Later(record.retry_at),
+        Outcome::Parked,
         Outcome::Lost,
         Outcome::Cancelled,
     ] {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use air_nats::queue::Queued;
 use air_nats::records::Lasts;
+use air_protocol::approval::Rules;
 use air_protocol::lease::Target;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Last, Record, Status, is_live};
@@ -50,6 +51,8 @@ pub struct Backlog {
     told: BTreeSet<u64>,
     /// Needed tasks of other jobs that were searched for in their queues: when, and whether they were there.
     searched: HashMap<TaskRef, (Time, bool)>,
+    /// Rules by which it was judged who must be approved.
+    rules: Rules,
 }
 
 /// A message that will never be live.
@@ -89,6 +92,8 @@ struct Entry {
     wants: Vec<Need>,
     /// What is known of tasks of other jobs, and of the own one, that are over or open.
     seen: HashMap<TaskRef, Status>,
+    /// Why a person must approve the task.
+    approval: Option<String>,
     invalid: Option<String>,
 }
 
@@ -107,6 +112,19 @@ impl Backlog {
             expiry: None,
             told: BTreeSet::new(),
             searched: HashMap::new(),
+            rules: Rules::default(),
+        }
+    }
+
+    /// These are the rules by which tasks wait for a person: what was judged by others is forgotten.
+    pub fn heed(&mut self, rules: Rules) {
+        if self.rules != rules {
+            *self = Self {
+                rules,
+                expiry: self.expiry,
+                told: std::mem::take(&mut self.told),
+                ..Self::new(self.job.clone())
+            };
         }
     }
 
@@ -122,6 +140,7 @@ impl Backlog {
                 born: Some(now),
                 expiry: self.expiry,
                 told: std::mem::take(&mut self.told),
+                rules: std::mem::take(&mut self.rules),
                 ..Self::new(self.job.clone())
             };
         }
@@ -224,8 +243,8 @@ impl Backlog {
     pub fn admit(&mut self, messages: Vec<Queued>, lasts: &Lasts, pending: u64, now: Time) {
         for message in messages {
             self.cursor = self.cursor.max(message.seq);
-            let last = lasts.records.get(&(self.job.clone(), message.id.clone()));
-            let last = last.map(|(seq, record)| record.last(*seq));
+            let before = lasts.records.get(&(self.job.clone(), message.id.clone()));
+            let last = before.map(|(seq, record)| record.last(*seq));
             if !is_live(message.attempt, last) {
                 // A reply that has not seen the message may not have seen its latest record.
                 if lasts.up_to.is_some_and(|up_to| up_to >= message.seq) {
@@ -233,7 +252,13 @@ impl Backlog {
                 }
                 continue;
             }
-            self.entries.insert(message.seq, Entry::new(message, last));
+            let task = message.task.as_ref().ok();
+            let record = before.map(|(_, record)| record);
+            let approval = task.and_then(|task| self.rules.needs(task, record));
+            let seq = message.seq;
+            let mut entry = Entry::new(message, last);
+            entry.approval = approval;
+            self.entries.insert(seq, entry);
         }
         self.whole = pending == 0;
         self.learn_lasts(lasts);
@@ -268,6 +293,9 @@ impl Backlog {
         for (at, entry) in &mut self.entries {
             if entry.id == record.task {
                 entry.last = Some(record.last(seq));
+                if record.is_approved() {
+                    entry.approval = None;
+                }
                 if !is_live(entry.attempt, entry.last) && entry.attempt <= record.attempt {
                     over.push(*at);
                 }
@@ -349,6 +377,7 @@ impl Entry {
             needs: Vec::new(),
             wants: Vec::new(),
             seen: HashMap::new(),
+            approval: None,
             invalid: None,
         };
         match message.task {

@@ -198,6 +198,7 @@ pub fn cancelled(
     record.attempt = next_attempt(last.attempt);
     record.failures = last.failures;
     record.losses = last.losses;
+    record.replies.clone_from(&last.replies);
     record.parent = record.parent.or(last.parent);
     record.traceparent = record.traceparent.or(last.traceparent);
     record.spec = record.spec.or(last.spec);

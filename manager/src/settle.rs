@@ -6,6 +6,7 @@ use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
 use air_nats::records::At;
+use air_protocol::approval::Waits;
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::{Outcome, Tally, fate};
 use air_protocol::job::{Event, JobState};
@@ -142,6 +143,11 @@ pub fn settled(
             record.error = Some(reason.clone());
             base.fate(job, spec, Outcome::Failed, &mut record, &mut with);
         }
+        Verdict::Park { reason } => {
+            record.status = Status::Parked;
+            let reason = reason.clone();
+            record.waits = Some(Waits::Approval { reason });
+        }
         Verdict::Move { until } => match base.again(job, base.target.attempt) {
             Some(task) => {
                 record.status = Status::Retrying;
@@ -230,6 +236,7 @@ impl Base {
         record.after = target.expected;
         if let Some(before) = &self.before {
             record.previous = Some(before.status);
+            record.replies.clone_from(&before.replies);
             if before.status != Status::Reset {
                 record.failures = before.failures;
                 record.losses = before.losses;
@@ -343,6 +350,12 @@ pub(crate) async fn store(
     Ok(seq)
 }
 
+/// Why, as an event says it.
+fn reason_of(record: &Record) -> Option<String> {
+    let waits = record.waits.as_ref().map(|waits| waits.text().to_owned());
+    record.error.clone().or(waits)
+}
+
 async fn tell(shared: &Shared, job: &JobName, record: &Record, seq: u64) {
     let data = Data {
         task: Some(record.task.clone()),
@@ -351,12 +364,13 @@ async fn tell(shared: &Shared, job: &JobName, record: &Record, seq: u64) {
         fence: record.fence,
         status: Some(record.status.as_str().to_owned()),
         record: Some(seq),
-        reason: record.error.clone(),
+        reason: reason_of(record),
         ..Data::default()
     };
     let special = match record.status {
         Status::Retrying => Some(Kind::Retrying),
         Status::Skipped => Some(Kind::Skipped),
+        Status::Parked => Some(Kind::Parked),
         Status::Failed if record.spec.is_none() => Some(Kind::Rejected),
         _ => None,
     };

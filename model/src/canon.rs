@@ -419,6 +419,7 @@ impl Canon {
             Verdict::Fail { .. } => "fail",
             Verdict::Unstartable { .. } => "unstartable",
             Verdict::Move { .. } => "move",
+            Verdict::Park { .. } => "park",
         });
     }
 }

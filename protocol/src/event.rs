@@ -29,6 +29,8 @@ pub enum Kind {
     Blocked,
     /// A task was skipped.
     Skipped,
+    /// A task waits for a person.
+    Parked,
     /// A message is no valid task.
     Rejected,
     /// A job was cancelled.
@@ -45,7 +47,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every type, in the order in which they happen.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Claimed,
         Self::Started,
         Self::Committed,
@@ -55,6 +57,7 @@ impl Kind {
         Self::Retrying,
         Self::Blocked,
         Self::Skipped,
+        Self::Parked,
         Self::Rejected,
         Self::Cancelled,
         Self::Completed,
@@ -75,6 +78,7 @@ impl Kind {
             Self::Retrying => "retrying",
             Self::Blocked => "blocked",
             Self::Skipped => "skipped",
+            Self::Parked => "parked",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",

@@ -20,6 +20,8 @@ pub enum Outcome {
     FailedForGood,
     /// It asked to be run later (exit code 75), at a time or as soon as may be.
     Later(Option<Time>),
+    /// It asks a person, and goes on with the answer.
+    Parked,
     /// Its runner was lost.
     Lost,
     /// A user wanted it stopped.
@@ -62,6 +64,7 @@ pub fn fate(outcome: Outcome, before: Tally, retry: &Retry, now: Time, jitter: u
     match outcome {
         Outcome::Succeeded => done(Status::Succeeded, tally),
         Outcome::Cancelled => done(Status::Cancelled, tally),
+        Outcome::Parked => done(Status::Parked, tally),
         Outcome::FailedForGood => {
             tally.failures = tally.failures.saturating_add(1);
             done(Status::Failed, tally)
@@ -141,6 +144,17 @@ mod tests {
             assert_eq!(fate.retry_at, Some(NOW.after(Duration::from_secs(delay))));
             assert_eq!(fate.tally.failures, 3);
         }
+    }
+
+    #[test]
+    fn asking_a_person_is_no_failure() {
+        let before = Tally {
+            failures: 3,
+            losses: 1,
+        };
+        let fate = after(Outcome::Parked, before);
+        assert_eq!((fate.status, fate.tally), (Status::Parked, before));
+        assert_eq!(fate.retry_at, None);
     }
 
     #[test]

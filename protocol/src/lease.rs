@@ -137,6 +137,11 @@ pub enum Verdict {
         /// What the backend said.
         reason: String,
     },
+    /// A person must approve the task before it runs.
+    Park {
+        /// Why.
+        reason: String,
+    },
     /// The task is not due yet.
     Move {
         /// When it is.
@@ -148,9 +153,10 @@ impl Verdict {
     /// Why, as people read it.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Skip { reason } | Self::Fail { reason } | Self::Unstartable { reason } => {
-                Some(reason)
-            }
+            Self::Skip { reason }
+            | Self::Fail { reason }
+            | Self::Unstartable { reason }
+            | Self::Park { reason } => Some(reason),
             Self::Move { .. } => None,
         }
     }
@@ -256,7 +262,7 @@ mod tests {
         }
     }
 
-    fn verdicts() -> [Verdict; 4] {
+    fn verdicts() -> [Verdict; 5] {
         let reason = || "why".to_owned();
         let until = Time::default();
         [
@@ -264,6 +270,7 @@ mod tests {
             Verdict::Fail { reason: reason() },
             Verdict::Move { until },
             Verdict::Unstartable { reason: reason() },
+            Verdict::Park { reason: reason() },
         ]
     }
 
@@ -296,10 +303,10 @@ mod tests {
     #[test]
     fn starts_are_paid_for_by_the_verdict_that_says_so() {
         let paid = verdicts().map(|verdict| settling(verdict).gave_up_starting());
-        assert_eq!(paid, [false, false, false, true]);
+        assert_eq!(paid, [false, false, false, true, false]);
         assert!(!Phase::Running(running()).gave_up_starting());
         let reasons = verdicts().map(|verdict| verdict.reason().map(str::to_owned));
         let why = || Some("why".to_owned());
-        assert_eq!(reasons, [why(), why(), None, why()]);
+        assert_eq!(reasons, [why(), why(), None, why(), why()]);
     }
 }

@@ -44,6 +44,16 @@ pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Characters of an error text in a record.
 pub const ERROR_CHARS_MAX: usize = 2000;
+/// Rules by which tasks of a job wait for a person.
+pub const APPROVAL_RULES_MAX: usize = 64;
+/// Characters of a pattern in such a rule.
+pub const APPROVAL_PATTERN_CHARS_MAX: usize = 400;
+/// Characters of a question to a person.
+pub const QUESTION_CHARS_MAX: usize = 2000;
+/// Characters of what a person says: an answer, or the note to an approval.
+pub const REPLY_CHARS_MAX: usize = 4000;
+/// Replies that one task may get.
+pub const REPLIES_MAX: usize = 16;
 /// Characters of a foreign text that an error quotes.
 pub const QUOTE_CHARS_MAX: usize = 400;
 /// Lost runners after which a task fails, whatever its retries.

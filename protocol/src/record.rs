@@ -260,6 +260,11 @@ impl Record {
         self
     }
 
+    /// Whether a person has approved the task.
+    pub fn is_approved(&self) -> bool {
+        self.replies.iter().any(Reply::approves)
+    }
+
     /// What liveness and expectations need to know of this record, stored at `seq`.
     pub fn last(&self, seq: u64) -> Last {
         Last {

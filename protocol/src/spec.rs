@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::VERSION;
-use crate::approval::ApprovalRule;
+use crate::approval::{self, ApprovalFault, ApprovalRule};
 use crate::budget::Budget;
 use crate::cost::Usd;
 use crate::limits::{KEEP_DEFAULT, KEEP_MIN, LEASE_TTL_DEFAULT, LEASE_TTL_MIN, TIMEOUT_DEFAULT};
@@ -161,6 +161,9 @@ pub enum SpecRule {
     /// A NUL byte, which no program can be given.
     #[error("`env` has a NUL byte in the value of `{}`; take it out", quote(.0))]
     EnvValue(String),
+    /// A rule by which tasks wait for a person.
+    #[error(transparent)]
+    Approval(#[from] ApprovalFault),
 }
 
 impl Default for Spec {
@@ -212,6 +215,7 @@ impl Spec {
         if self.keep() < KEEP_MIN {
             return Err(SpecRule::Keep(Span(self.keep())));
         }
+        approval::check(&self.approval)?;
         if let Some(name) = self.env.keys().find(|name| !is_env_name(name)) {
             return Err(SpecRule::EnvName(name.clone()));
         }

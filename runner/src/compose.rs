@@ -57,6 +57,11 @@ pub(crate) fn input(task: &Task) -> Vec<u8> {
     }
 }
 
+/// The text of the file `AIR_REPLIES`.
+pub(crate) fn replies(found: &Found) -> Vec<u8> {
+    serde_json::to_vec(found.replies()).unwrap_or_else(|_| b"[]".to_vec())
+}
+
 /// The text of the file `AIR_NEEDS`: what became of each task that this one needs.
 pub(crate) async fn needs(hold: &Hold, task: &Task) -> Result<Vec<u8>, Error> {
     let mut all = Map::new();

@@ -1,4 +1,5 @@
-//! Reads what a task left in the files of its contract: `AIR_OUTPUT` and `AIR_RETRY_AT`.
+//! Reads what a task left in the files of its contract: `AIR_OUTPUT`, `AIR_RETRY_AT`
+//! and `AIR_QUESTION`.
 //!
 //! What is wrong comes back as a text for the task's author: what, where, and how to mend it.
 
@@ -7,7 +8,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use air_protocol::limits::OUTPUT_BYTES_MAX;
+use air_protocol::limits::{OUTPUT_BYTES_MAX, QUESTION_CHARS_MAX};
 use air_protocol::quote::quote;
 use air_protocol::time::Time;
 use serde_json::Value;
@@ -65,6 +66,30 @@ pub fn retry_at_of(bytes: &[u8], now: Time) -> Result<Option<Time>, String> {
             quote(text)
         )
     })
+}
+
+/// What the task asks a person; none when it asks nothing.
+pub(crate) fn question(path: &Path) -> Result<Option<String>, String> {
+    // A character takes at most 4 bytes.
+    let bytes = read(path, "AIR_QUESTION", 4 * QUESTION_CHARS_MAX as u64)?;
+    bytes.map_or(Ok(None), |bytes| question_of(&bytes))
+}
+
+/// The question that stands in `AIR_QUESTION`; none when it says nothing.
+///
+/// # Errors
+/// What is wrong with it, and how to mend it.
+pub fn question_of(bytes: &[u8]) -> Result<Option<String>, String> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| "AIR_QUESTION holds no text; write the question in UTF-8".to_owned())?
+        .trim();
+    let chars = text.chars().count();
+    if chars > QUESTION_CHARS_MAX {
+        return Err(format!(
+            "AIR_QUESTION has {chars} characters, but {QUESTION_CHARS_MAX} are the most; ask in fewer words"
+        ));
+    }
+    Ok((!text.is_empty()).then(|| text.replace('\0', "")))
 }
 
 fn read(path: &Path, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, String> {

@@ -1,6 +1,8 @@
 //! What the end of a program means for its task. Reads nothing but the files that the task left.
 
+use air_protocol::approval::{Reply, Waits};
 use air_protocol::fate::Outcome;
+use air_protocol::limits::REPLIES_MAX;
 use air_protocol::record::error_text;
 use air_protocol::time::Time;
 use serde_json::Value;
@@ -35,6 +37,8 @@ pub struct Report {
     pub cpu_ms: Option<u64>,
     /// Largest resident set, in KiB.
     pub max_rss_kb: Option<u64>,
+    /// What the task waits for.
+    pub waits: Option<Waits>,
     /// Sub-tasks.
     pub family: Family,
 }
@@ -52,6 +56,7 @@ impl Report {
             started: None,
             cpu_ms: None,
             max_rss_kb: None,
+            waits: None,
             family: Family::default(),
         }
     }
@@ -63,6 +68,7 @@ impl Report {
             outcome,
             error: Some(error_text(error)),
             output: None,
+            waits: None,
             family: Family::default(),
             ..self
         }
@@ -117,6 +123,32 @@ pub(crate) fn judge(
         },
     }
     Some(report)
+}
+
+/// The same report, parked where an attempt that succeeded has left a question in its folder: then it waits for the
+/// answer, and nothing else of its results exists.
+#[must_use]
+pub(crate) fn asked(report: Report, workdir: &Workdir, replies: &[Reply]) -> Report {
+    if report.outcome != Outcome::Succeeded {
+        return report;
+    }
+    let question = match files::question(&workdir.question()) {
+        Ok(Some(question)) => question,
+        Ok(None) => return report,
+        Err(text) => return report.instead(Outcome::FailedForGood, &text),
+    };
+    if replies.len() >= REPLIES_MAX {
+        let text = format!(
+            "it asks once more, but people have replied {REPLIES_MAX} times, which is the most; \
+             say more in the task itself"
+        );
+        return report.instead(Outcome::FailedForGood, &text);
+    }
+    Report {
+        waits: Some(Waits::Answer { question }),
+        error: None,
+        ..report.instead(Outcome::Parked, "")
+    }
 }
 
 fn of_exit(mut report: Report, code: i32, workdir: &Workdir, now: Time) -> Report {
@@ -244,6 +276,42 @@ mod tests {
         let day = Time::from_millis(86_400_000);
         assert_eq!(later.outcome, Outcome::Later(Some(day)));
         assert!(later.error.unwrap().contains("75"));
+    }
+
+    #[test]
+    fn a_question_parks_the_attempt_that_ends_well() {
+        let workdir = Workdir::create(&uuid::Uuid::now_v7().to_string(), b"", b"").unwrap();
+        let ended = |outcome, replies: &[Reply]| {
+            let mut report = Report::new(outcome);
+            report.output = Some(Value::Null);
+            asked(report, &workdir, replies)
+        };
+        assert_eq!(ended(Outcome::Succeeded, &[]).outcome, Outcome::Succeeded);
+        std::fs::write(workdir.question(), " which?\n").unwrap();
+        let parked = ended(Outcome::Succeeded, &[]);
+        assert_eq!((parked.outcome, &parked.output), (Outcome::Parked, &None));
+        let question = "which?".to_owned();
+        assert_eq!(parked.waits, Some(Waits::Answer { question }));
+        assert_eq!(parked.error, None);
+        assert_eq!(ended(Outcome::Failed, &[]).outcome, Outcome::Failed);
+        let reply = Reply {
+            question: None,
+            text: String::new(),
+            at: Time::default(),
+        };
+        let replies = vec![reply; REPLIES_MAX];
+        let most = ended(Outcome::Succeeded, &replies[1..]);
+        assert_eq!(most.outcome, Outcome::Parked);
+        let more = ended(Outcome::Succeeded, &replies);
+        assert_eq!(more.outcome, Outcome::FailedForGood);
+        assert!(more.error.unwrap().contains("16 times"));
+        for wrong in ["x".repeat(2001).into_bytes(), vec![0xff], vec![b'x'; 9000]] {
+            std::fs::write(workdir.question(), wrong).unwrap();
+            assert_eq!(
+                ended(Outcome::Succeeded, &[]).outcome,
+                Outcome::FailedForGood
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use air_nats::{Error, Nats};
+use air_protocol::approval::{Waits, needs_approval};
 use air_protocol::event::Kind;
 use air_protocol::fate::Outcome;
 use air_protocol::names::TaskId;
@@ -20,7 +21,7 @@ use crate::exit::Exit;
 use crate::fanout;
 use crate::guard::{expiry, guard};
 use crate::hold::Hold;
-use crate::judge::{Report, judge};
+use crate::judge::{Report, asked, judge};
 use crate::logs::{self, Log};
 use crate::look::look;
 use crate::options::Options;
@@ -135,6 +136,13 @@ async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Resu
             return settle(&attempt, report).await;
         }
     };
+    // The manager may not have heard yet of a rule that was in force before its claim.
+    let last = found.last.as_ref().map(|(_, last)| last);
+    if let Some(reason) = needs_approval(task, &found.spec, last) {
+        let mut report = Report::new(Outcome::Parked);
+        report.waits = Some(Waits::Approval { reason });
+        return settle(&attempt, report).await;
+    }
     hold.nats.emit(Kind::Started, hold.event_data()).await;
     match &task.work {
         Work::Fanout(page) => fanout::run(&attempt, page).await,
@@ -156,7 +164,9 @@ async fn run_program(
     let made = needs
         .map_err(|error| format!("what the task needs cannot be read: {error}"))
         .and_then(|needs| {
+            let replies = compose::replies(attempt.found);
             Workdir::create(&hold.runner.to_string(), &compose::input(task), &needs)
+                .and_then(|dir| std::fs::write(dir.replies(), replies).map(|()| dir))
                 .map_err(|error| format!("the host cannot make the working folder: {error}"))
         });
     let workdir = match made {
@@ -173,6 +183,7 @@ async fn run_program(
     let why = hold.brake.why();
     match judge(ended, why, workdir, started, clock::now()) {
         Some(report) => {
+            let report = asked(report, workdir, attempt.found.replies());
             let Some(report) = hold
                 .unless_lost(with_subtasks(attempt, workdir, report))
                 .await

@@ -3,6 +3,7 @@
 use air_nats::Error;
 use air_nats::queue::Queued;
 use air_nats::records::At;
+use air_protocol::approval::Reply;
 use air_protocol::lease::Target;
 use air_protocol::spec::Spec;
 
@@ -19,6 +20,13 @@ pub struct Found {
     pub last: Option<At>,
     /// The job's spec.
     pub spec: Spec,
+}
+
+impl Found {
+    /// What people said to the task so far.
+    pub fn replies(&self) -> &[Reply] {
+        self.last.as_ref().map_or(&[], |(_, last)| &last.replies)
+    }
 }
 
 /// Reads what there is to do; the sequence of the last record when there is nothing any more.

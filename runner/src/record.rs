@@ -120,6 +120,8 @@ impl Claimed<'_> {
             max_rss_kb: report.max_rss_kb,
             subtasks: report.family.count,
             jobs: report.family.jobs.clone(),
+            waits: report.waits.clone(),
+            replies: found.replies().to_vec(),
             host: Some(self.host.to_owned()),
             backend: Some(self.backend.to_owned()),
             parent: found.queued.parent.clone(),

@@ -216,12 +216,14 @@ async fn done(hold: &Hold, commit: &Commit, seq: u64) -> Finish {
     let data = Data {
         status: Some(record.status.as_str().to_owned()),
         record: Some(seq),
-        reason: record.error.clone(),
+        reason: (record.error.clone()).or_else(|| Some(record.waits.as_ref()?.text().to_owned())),
         ..hold.event_data()
     };
     hold.nats.emit(Kind::Committed, data.clone()).await;
-    if record.status == Status::Retrying {
-        hold.nats.emit(Kind::Retrying, data).await;
+    match record.status {
+        Status::Retrying => hold.nats.emit(Kind::Retrying, data).await,
+        Status::Parked => hold.nats.emit(Kind::Parked, data).await,
+        _ => {}
     }
     Finish::Release {
         record: seq,

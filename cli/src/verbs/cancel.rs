@@ -200,6 +200,7 @@ async fn cancel_task(
         if let Some((seq, last)) = &last {
             record = record.follows(Some(last.status), *seq);
             (record.failures, record.losses) = (last.failures, last.losses);
+            record.replies.clone_from(&last.replies);
             record.parent.clone_from(&last.parent);
             record.traceparent.clone_from(&last.traceparent);
             record.spec.clone_from(&last.spec);

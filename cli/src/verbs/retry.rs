@@ -124,7 +124,10 @@ fn refuse_open(job: &JobName, task: &TaskId, known: &Known) -> Result<(), Failur
         Some(Status::Succeeded) => Err(Failure::Refused(format!(
             "{job}/{task} has succeeded; only failed, cancelled and skipped tasks are run again"
         ))),
-        Some(Status::Retrying | Status::Reset | Status::Parked) => Err(open(job, task)),
+        Some(Status::Retrying | Status::Reset) => Err(open(job, task)),
+        Some(Status::Parked) => Err(Failure::Refused(format!(
+            "{job}/{task} waits for a person: `airx approve`, `airx reject` or `airx answer` it"
+        ))),
         None if known.queued.iter().any(|queued| queued.id == *task) => Err(open(job, task)),
         None => Err(Failure::NoTask {
             job: job.clone(),
@@ -183,6 +186,7 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
         .follows(Some(last.status), seq);
     record.parent.clone_from(&last.parent);
     record.traceparent.clone_from(&last.traceparent);
+    record.replies.clone_from(&last.replies);
     record.spec = Some(spec);
     let next = NewTask::again(job, last)?;
     Some(Commit {

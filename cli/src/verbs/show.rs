@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use air_nats::Nats;
 use air_nats::records::At;
+use air_protocol::approval::{Reply, Waits};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::Record;
 use air_protocol::task::Task;
@@ -15,7 +16,7 @@ use crate::app::{App, now, short};
 use crate::console::Colour;
 use crate::table::Table;
 use crate::task_view::{Known, TaskView};
-use crate::verbs::tasks::detail;
+use crate::verbs::tasks::{answers, cut, detail};
 use crate::{Exit, Failure, yaml};
 
 /// Options of `airx show`.
@@ -134,6 +135,14 @@ fn text(app: &App, shown: &Shown) -> String {
         let error = last.error.as_deref().unwrap_or_default();
         say("error", if detail(view) == error { "" } else { error });
         say("took", &timings(last));
+        if let Some(waits) = &last.waits {
+            let asks = matches!(waits, Waits::Answer { .. });
+            say(if asks { "asks" } else { "approve?" }, waits.text());
+            say("reply", &answers(&shown.job, &view.task, waits));
+        }
+        for reply in &last.replies {
+            say("replied", &said(reply));
+        }
         let host = last.host.as_deref().unwrap_or_default();
         say("host", host);
     }
@@ -152,6 +161,16 @@ fn text(app: &App, shown: &Shown) -> String {
         block(app, &mut text, "printed last", tail);
     }
     text
+}
+
+/// A reply on one line: what was asked, and what a person said.
+fn said(reply: &Reply) -> String {
+    let age = short(now().since(reply.at));
+    match &reply.question {
+        Some(question) => format!("{} — {} ({age} ago)", cut(question, 80), reply.text),
+        None if reply.text.is_empty() => format!("approved ({age} ago)"),
+        None => format!("approved: {} ({age} ago)", reply.text),
+    }
 }
 
 fn value(task: &Task) -> Value {

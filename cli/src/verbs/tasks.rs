@@ -1,7 +1,8 @@
 //! `airx tasks`: the tasks of a job.
 
 use air_nats::jobs::Key;
-use air_protocol::names::JobName;
+use air_protocol::approval::Waits;
+use air_protocol::names::{JobName, TaskId};
 use air_protocol::task::Need;
 use clap::builder::PossibleValuesParser;
 
@@ -74,6 +75,11 @@ pub fn detail(view: &TaskView) -> String {
         };
         return format!("needs {}{more}", needs.join(", "));
     }
+    match &view.person {
+        Some(Waits::Approval { reason }) => return cut(&format!("approve? {reason}"), 80),
+        Some(Waits::Answer { question }) => return cut(&format!("asks: {question}"), 80),
+        None => {}
+    }
     if view.status == "scheduled" {
         return match view.due {
             Some(due) => format!("due in {}", short(due.since(now()))),
@@ -84,6 +90,16 @@ pub fn detail(view: &TaskView) -> String {
         .as_deref()
         .map(|error| cut(error, 80))
         .unwrap_or_default()
+}
+
+/// What a person may say to a task that waits for one: the commands.
+pub fn answers(job: &JobName, task: &TaskId, waits: &Waits) -> String {
+    match waits {
+        Waits::Approval { .. } => {
+            format!("`airx approve {job} {task}` or `airx reject {job} {task}`")
+        }
+        Waits::Answer { .. } => format!("`airx answer {job} {task} TEXT`"),
+    }
 }
 
 /// At most so many characters of the first line.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use air_nats::jobs::Key;
 use air_nats::records::Lasts;
+use air_protocol::approval::Rules;
 use air_protocol::event::{Data, Kind};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::spec::Spec;
@@ -51,6 +52,8 @@ impl Look<'_> {
             // Whatever was remembered is of a job that was removed.
             *self.backlog = Backlog::new(self.job.clone());
         }
+        let spec = self.shared.spec(self.job).unwrap_or_default();
+        self.backlog.heed(Rules::of(&spec));
         let mut from = self
             .backlog
             .begin(ledger.accounted, ledger.purged_to, now());

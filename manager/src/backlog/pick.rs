@@ -166,6 +166,11 @@ impl Backlog {
                 None => Judgement::Blocked,
             };
         }
+        if let Some(reason) = &entry.approval {
+            return Judgement::Decided(Verdict::Park {
+                reason: reason.clone(),
+            });
+        }
         match entry.not_before {
             Some(until) if until > context.now => Judgement::Decided(Verdict::Move { until }),
             _ => Judgement::Ready,

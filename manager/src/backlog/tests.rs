@@ -10,6 +10,7 @@ use air_protocol::time::Span;
 use super::*;
 use crate::circle;
 
+mod approval;
 mod remembered;
 
 const NOW: Time = Time::from_millis(1_000_000);

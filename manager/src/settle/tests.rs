@@ -278,3 +278,32 @@ fn the_fence_is_that_of_the_claim() {
     assert_eq!(of(&taken(starting())), &starting());
     assert_eq!(of(&starting()), &starting());
 }
+
+#[test]
+fn a_parked_task_says_why_and_keeps_what_people_said() {
+    let mut last = before(Status::Retrying);
+    last.replies = vec![air_protocol::approval::Reply {
+        question: Some("which?".into()),
+        text: "this".into(),
+        at: NOW,
+    }];
+    let replies = last.replies.clone();
+    let base = Base::of(&target(), Some(message(task())), Some((3, last))).unwrap();
+    let reason = "it runs `true`".to_owned();
+    let park = Verdict::Park {
+        reason: reason.clone(),
+    };
+    let (record, with) = settled(&base, &job(), &Spec::default(), &lease(), &park, CLAIM, NOW);
+    assert_eq!((record.status, record.attempt), (Status::Parked, 2));
+    assert_eq!((record.failures, record.losses), (2, 1));
+    assert_eq!(
+        record.waits,
+        Some(Waits::Approval {
+            reason: reason.clone()
+        })
+    );
+    assert_eq!(record.replies, replies);
+    assert_eq!(reason_of(&record), Some(reason));
+    assert!(record.error.is_none() && record.retry_at.is_none() && with.is_empty());
+    assert!(record.spec.is_some());
+}

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use air_nats::commit::{Commit, NewTask, With};
 use air_nats::jobs::Key;
 use air_nats::records::At;
+use air_protocol::approval::{rejected, replied};
 use air_protocol::job::{Change, Event, JobState, JobStatus};
 use air_protocol::lease::Ending;
 use air_protocol::names::{JobName, TaskId};
@@ -25,6 +26,10 @@ pub enum Deed {
     Cancel,
     /// `airx cancel JOB TASK`.
     CancelTask(TaskId),
+    /// `airx approve JOB TASK`.
+    Approve(TaskId),
+    /// `airx reject JOB TASK`.
+    Reject(TaskId),
     /// `airx retry JOB`.
     Retry,
     /// `airx resume JOB`.
@@ -57,7 +62,7 @@ pub enum Stage {
     Begin,
     /// Resets these.
     Reset(VecDeque<Committing>),
-    /// Cancels a task.
+    /// Cancels a task, or replies to it.
     CancelTask(Committing),
     /// Reads the key for an event.
     Key(Event),
@@ -118,6 +123,8 @@ impl User {
             Deed::Cancel => self.at(Stage::Key(Event::Stop(Ending::Cancel))),
             Deed::Remove => self.at(Stage::Key(Event::Stop(Ending::Remove))),
             Deed::CancelTask(task) => self.cancel_task(env, &task),
+            Deed::Approve(task) => self.reply(env, &task, true),
+            Deed::Reject(task) => self.reply(env, &task, false),
             Deed::Retry => self.retry(env),
             Deed::Resume => {
                 self.pause(env, false);
@@ -183,6 +190,7 @@ impl User {
         if let Some((seq, last)) = &last {
             record = record.follows(Some(last.status), *seq);
             (record.failures, record.losses) = (last.failures, last.losses);
+            record.replies.clone_from(&last.replies);
             record.spec.clone_from(&last.spec);
         }
         let spec = message.and_then(|message| message.task.ok());
@@ -194,6 +202,27 @@ impl User {
             job: self.job.clone(),
             record,
             with: vec![With::Unschedule],
+            wire: Wire::Json,
+        })))
+    }
+
+    fn reply(&mut self, env: &Env<'_>, task: &TaskId, approves: bool) -> Flow {
+        let Some((seq, last)) = env.store.last_record(&self.job, task) else {
+            return Flow::Ends;
+        };
+        let record = if approves {
+            replied(&last, seq, false, "", env.now)
+        } else {
+            rejected(&last, seq, "", env.now)
+        };
+        let Ok(record) = record else {
+            return Flow::Ends;
+        };
+        let next = approves.then(|| NewTask::again(&self.job, &last)).flatten();
+        self.at(Stage::CancelTask(Committing::new(Commit {
+            job: self.job.clone(),
+            record,
+            with: next.map(With::Task).into_iter().collect(),
             wire: Wire::Json,
         })))
     }
@@ -232,6 +261,7 @@ impl User {
         spec.id = Some(last.task.clone());
         let mut record = Record::new(last.task.clone(), Status::Reset, last.attempt, env.now)
             .follows(Some(last.status), *seq);
+        record.replies.clone_from(&last.replies);
         record.spec = Some(spec.clone());
         let next = NewTask {
             job: self.job.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::spec::{OnFailure, Spec};
-use air_protocol::task::{Retry, Task, Work};
+use air_protocol::task::{Approval, Retry, Task, Work};
 use air_protocol::time::Span;
 
 use super::world::{BEGIN, Budget};
@@ -150,6 +150,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(users());
     all.extend(more_users());
     all.extend(kinds());
+    all.extend(approvals());
     all.extend(long());
     all
 }
@@ -358,6 +359,37 @@ fn kinds() -> Vec<Scenario> {
         timeout,
         due,
     ]
+}
+
+/// Tasks that wait for a person.
+fn approvals() -> Vec<Scenario> {
+    let new = Scenario::new;
+    let mut asks = task("a");
+    asks.approval = Some(Approval::Required);
+    let one = new(
+        "approval",
+        "approve, reject, cancel task, 1 crash, 1 false take-over",
+        vec![asks.clone()],
+    )
+    .deeds([
+        (job(), Deed::Approve(named_task("a"))),
+        (job(), Deed::Reject(named_task("a"))),
+        (job(), Deed::CancelTask(named_task("a"))),
+    ])
+    .with(|budget| (budget.crashes, budget.takes) = (1, 1))
+    .waiting();
+    let job_cancelled = new(
+        "approval, cancel job",
+        "approve, cancel, 1 lost or late answer",
+        vec![asks],
+    )
+    .deeds([
+        (job(), Deed::Approve(named_task("a"))),
+        (job(), Deed::Cancel),
+    ])
+    .with(|budget| budget.lost = 1)
+    .waiting();
+    vec![one, job_cancelled]
 }
 
 /// Deeper.

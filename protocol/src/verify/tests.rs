@@ -14,7 +14,7 @@ use crate::event::Data;
 use crate::lease::{Lease, Phase, Running, Target};
 use crate::ledger::Ledger;
 use crate::limits::POLL_MAX;
-use crate::record::Status::{self, Cancelled, Failed, Reset, Retrying, Succeeded};
+use crate::record::Status::{self, Cancelled, Failed, Parked, Reset, Retrying, Succeeded};
 use crate::time::{Span, Time};
 
 fn job() -> JobName {

@@ -25,7 +25,7 @@ pub struct Workdir {
 impl Workdir {
     /// Makes the folder `air-<runner id>` under `$TMPDIR` (else `/tmp`), closed to other users,
     /// with `input.json` and `needs.json` (JSON texts, written as they come), an empty
-    /// `tasks.jsonl`, and `bin/airx`, a link to this process's executable.
+    /// `tasks.jsonl`, `replies.json` without a reply, and `bin/airx`, a link to this process's executable.
     ///
     /// Fails if `runner` cannot be part of a file name, or the folder is there already; after
     /// any failure nothing of it is left.
@@ -45,6 +45,7 @@ impl Workdir {
         fs::write(workdir.input(), input)?;
         fs::write(workdir.needs(), needs)?;
         fs::write(workdir.tasks(), b"")?;
+        fs::write(workdir.replies(), b"[]")?;
         fs::create_dir(workdir.bin())?;
         symlink(std::env::current_exe()?, workdir.bin().join(LINK_NAME))?;
         Ok(workdir)
@@ -78,6 +79,16 @@ impl Workdir {
     /// `AIR_RETRY_AT`: a task that leaves with 75 may write here when. Absent at first.
     pub fn retry_at(&self) -> PathBuf {
         self.path.join("retry_at")
+    }
+
+    /// `AIR_QUESTION`: a task that asks a person writes here what, and ends. Absent at first.
+    pub fn question(&self) -> PathBuf {
+        self.path.join("question")
+    }
+
+    /// `AIR_REPLIES`: what people said to the task so far, JSON.
+    pub fn replies(&self) -> PathBuf {
+        self.path.join("replies.json")
     }
 
     /// Folder with the link to the runner, first on the task's `PATH`.
@@ -193,6 +204,8 @@ pub fn environment(
     set("AIR_OUTPUT", workdir.output().as_ref());
     set("AIR_WORKDIR", workdir.path().as_ref());
     set("AIR_RETRY_AT", workdir.retry_at().as_ref());
+    set("AIR_QUESTION", workdir.question().as_ref());
+    set("AIR_REPLIES", workdir.replies().as_ref());
     env
 }
 
@@ -230,9 +243,11 @@ mod tests {
         assert_eq!(fs::read(workdir.needs()).unwrap(), b"{}");
         assert_eq!(fs::read(workdir.tasks()).unwrap(), b"");
         assert!(!workdir.output().exists() && !workdir.retry_at().exists());
+        assert_eq!(fs::read(workdir.replies()).unwrap(), b"[]");
+        assert!(!workdir.question().exists());
         let link = fs::read_link(workdir.bin().join("airx")).unwrap();
         assert_eq!(link, std::env::current_exe().unwrap());
-        assert_eq!(fs::read_dir(workdir.path()).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(workdir.path()).unwrap().count(), 5);
         workdir.remove().unwrap();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
@@ -271,8 +286,8 @@ mod tests {
         let own = |name: &str| Some(OsString::from(format!("own-{name}")));
         let env = environment(&facts(&BTreeMap::new()), &workdir, own);
         let names: Vec<_> = env.keys().map(|name| name.to_str().unwrap()).collect();
-        let contract = "AIR_ATTEMPT AIR_FENCE AIR_INPUT AIR_JOB AIR_NEEDS AIR_OUTPUT AIR_RETRY_AT \
-                        AIR_RUNNER AIR_SYSTEM AIR_TASK AIR_TASKS AIR_WORKDIR HOME LANG PATH";
+        let contract = "AIR_ATTEMPT AIR_FENCE AIR_INPUT AIR_JOB AIR_NEEDS AIR_OUTPUT AIR_QUESTION \
+                        AIR_REPLIES AIR_RETRY_AT AIR_RUNNER AIR_SYSTEM AIR_TASK AIR_TASKS AIR_WORKDIR HOME LANG PATH";
         assert_eq!(names.join(" "), contract);
         let path = format!("{}:own-PATH", workdir.bin().display());
         assert_eq!(env[OsStr::new("PATH")], OsString::from(path));

@@ -8,6 +8,7 @@
 
 mod needs;
 mod path;
+mod people;
 mod replicas;
 mod retention;
 mod retries;

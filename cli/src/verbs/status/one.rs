@@ -15,7 +15,7 @@ use crate::Failure;
 use crate::app::{App, count, now, short};
 use crate::console::Colour;
 use crate::task_view::{Known, TaskView};
-use crate::verbs::tasks::detail;
+use crate::verbs::tasks::{answers, detail};
 
 /// All that is known of a job.
 #[derive(Debug, Serialize)]
@@ -31,6 +31,8 @@ struct Detail {
     scheduled: usize,
     /// Tasks among the first of the queue that wait for others.
     blocked: Vec<TaskView>,
+    /// Tasks that wait for a person.
+    parked: Vec<TaskView>,
     managers: Vec<String>,
     /// What keeps the job from going on, and how to mend it.
     problems: Vec<String>,
@@ -64,6 +66,10 @@ async fn find(nats: &Nats, job: &JobName) -> Result<Detail, Failure> {
     });
     let mut blocked = views;
     blocked.retain(|view| view.status == "blocked");
+    let parked = match key.state() {
+        Some(state) if state.ledger.counters.parked > 0 => parked(nats, job).await?,
+        _ => Vec::new(),
+    };
     let mut problems = problems(job, &key, &spec, &blocked, managers.is_empty(), queue);
     problems.extend(backend);
     Ok(Detail {
@@ -74,9 +80,17 @@ async fn find(nats: &Nats, job: &JobName) -> Result<Detail, Failure> {
         queue,
         scheduled: known.scheduled.len(),
         blocked,
+        parked,
         managers: managers.into_iter().map(|one| one.manager).collect(),
         problems,
     })
+}
+
+/// The tasks of a job that wait for a person: all its records are read.
+async fn parked(nats: &Nats, job: &JobName) -> Result<Vec<TaskView>, Failure> {
+    let mut views = Known::all(nats, job).await?.views(job, None);
+    views.retain(|view| view.person.is_some());
+    Ok(views)
 }
 
 /// Says that the next task waits for a backend that no manager has.
@@ -210,6 +224,22 @@ fn table(app: &App, detail: &Detail) -> String {
             &format!(
                 "and {} more; `airx tasks {} --status blocked`",
                 detail.blocked.len() - SHOWN,
+                detail.job
+            ),
+        );
+    }
+    for view in detail.parked.iter().take(SHOWN) {
+        say("parked", &format!("{} {}", view.task, self::detail(view)));
+        if let Some(waits) = &view.person {
+            say("", &answers(&detail.job, &view.task, waits));
+        }
+    }
+    if detail.parked.len() > SHOWN {
+        say(
+            "parked",
+            &format!(
+                "and {} more; `airx tasks {} --status parked`",
+                detail.parked.len() - SHOWN,
                 detail.job
             ),
         );

@@ -6,6 +6,7 @@ use air_manager::backlog::{Backlog, Context, TaskRef};
 use air_manager::circle::Waits;
 use air_manager::decide::{Folded, Pending};
 use air_nats::jobs::Key;
+use air_protocol::approval::Rules;
 use air_protocol::record::Status;
 
 use super::{Look, Next};
@@ -22,6 +23,7 @@ impl Look {
         if self.key == Key::Absent {
             *self.backlog = Backlog::new(self.job.clone());
         }
+        self.backlog.heed(Rules::of(&self.spec(env)));
         let (accounted, purged_to) = (ledger.accounted, ledger.purged_to);
         let from = self.backlog.begin(accounted, purged_to, env.now);
         let records = env.store.records_after(&env.view(), &self.job, from);

@@ -54,6 +54,18 @@ fn i3_what_is_open_waits_somewhere() {
 }
 
 #[test]
+fn i3_a_parked_task_waits_for_a_person() {
+    let mut parked = story(&[("a", Parked)]);
+    parked.key(|state| state.status = JobStatus::Waiting);
+    parked.holds();
+    story(&[("a", Parked)]).refutes(Invariant::TrueCounters, "1 tasks are open");
+    let mut live = story(&[("a", Parked)]);
+    live.messages = vec![message(50, "a", 2)];
+    live.key(|state| state.status = JobStatus::Waiting);
+    live.refutes(Invariant::OneCommit, "no record of attempt 1 asks");
+}
+
+#[test]
 fn i3_what_is_told_of_is_there() {
     let mut gone = two();
     gone.events = vec![event(Kind::Committed, 2, 6, Some(20))];

@@ -1,0 +1,35 @@
+//! `airx reject`: fails tasks that wait for a person.
+
+use air_protocol::names::{JobName, TaskId};
+
+use crate::app::App;
+use crate::reply::{Said, reply};
+use crate::{Exit, Failure};
+
+/// Options of `airx reject`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "`airx retry JOB TASK` has a rejected task ask again.")]
+pub struct Args {
+    /// The job
+    #[arg(value_name = "JOB")]
+    pub job: JobName,
+    /// The tasks
+    #[arg(value_name = "TASK", required = true)]
+    pub tasks: Vec<TaskId>,
+    /// What is kept with the decision, for whoever looks later
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub note: String,
+}
+
+/// Fails the tasks.
+///
+/// # Errors
+/// A task that is not there, or that waits for nobody.
+pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    reply(app, &args.job, &args.tasks, Said::Reject(&args.note)).await
+}
