@@ -113,6 +113,8 @@ pub enum Verb {
     Rm(verbs::rm::Args),
     /// Inside a task: queue sub-tasks, committed with the task
     Task(verbs::task::Args),
+    /// Serve tools by MCP, by which agents queue tasks, read results and ask people
+    Mcp(verbs::mcp::Args),
     /// Write all that is known of a job
     Export(verbs::export::Args),
     /// Prove or refute from the history alone that what must always hold does

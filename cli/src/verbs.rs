@@ -12,6 +12,7 @@ pub mod init;
 pub mod logs;
 pub mod man;
 pub mod manager;
+pub mod mcp;
 pub mod pause;
 pub mod reject;
 pub mod resume;
@@ -57,6 +58,7 @@ pub async fn run(verb: Verb, app: &App) -> Result<Exit, Failure> {
         Verb::Resume(args) => resume::run(&args, app).await,
         Verb::Rm(args) => rm::run(&args, app).await,
         Verb::Task(args) => task::run(args, app),
+        Verb::Mcp(args) => mcp::run(&args, app).await,
         Verb::Export(args) => export::run(&args, app).await,
         Verb::Verify(args) => verify::run(&args, app).await,
         Verb::Completions(args) => completions::run(&args, app),

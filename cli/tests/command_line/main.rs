@@ -8,6 +8,7 @@ mod control;
 mod dev;
 mod help;
 mod look;
+mod mcp;
 mod offline;
 mod spec;
 mod submit;

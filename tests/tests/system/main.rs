@@ -6,6 +6,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod mcp;
 mod needs;
 mod path;
 mod people;
