@@ -195,7 +195,9 @@ async def await_for_job(
             # The engine ends a flow run by a signal or by cancelling its coroutine; so does a worker that only stops.
             with anyio.CancelScope(shield=True), anyio.move_on_after(_CANCEL_WITHIN):
                 if await flow_run.is_cancelled():
-                    await client.cancel(wanted.name)
+                    # A loop that is ended by a signal has cancelled all its tasks: those of the connection too.
+                    async with executor.client() as another:
+                        await another.cancel(wanted.name)
                     _logger().info("Cancelled job '%s' with its flow run", wanted.name)
             raise
         return await _result(client, wanted, state, outputs, raise_on_failure)

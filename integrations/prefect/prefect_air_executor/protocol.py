@@ -85,6 +85,10 @@ class Task:
         if self.id is not None and not _TASK.fullmatch(self.id):
             raise ValueError(f"`{self.id}` is no task id: letters, digits, - and _, at most 64, no - or _ first")
 
+        for name in self.env or {}:
+            if not name or "=" in name or name.startswith("AIR_"):
+                raise ValueError(f"`{name}` is no name for a task's environment; AIR_ is Air-Executor's own")
+
     @classmethod
     def of(cls, task: Task | dict[str, Any]) -> Task:
         """The task in `task`; a field that does not exist is refused by name."""

@@ -311,7 +311,8 @@ class AirWorker(BaseWorker[AirJobConfiguration, AirVariables, AirWorkerResult]):
         except ObjectNotFound:
             return
         state = flow_run.state
-        if state is None or await self._job(flow_run_id) != job:
+        # What is `Cancelling` is ended by a look, which waits for the same record.
+        if state is None or state.is_cancelling() or await self._job(flow_run_id) != job:
             return
         if record.status == "cancelled":
             # The engine calls it a crash when its process is told to end.
@@ -323,7 +324,6 @@ class AirWorker(BaseWorker[AirJobConfiguration, AirVariables, AirWorkerResult]):
                 message = f"Air-Executor ran this flow run in job '{job}': {why}"
                 await propose_state(self.client, Crashed(message=message), flow_run_id=flow_run_id)
                 self.get_flow_run_logger(flow_run).error(message)
-        # `Cancelling` is ended by the next look.
 
     async def _cancel(self, flow_run: FlowRun) -> None:
         """Ends a flow run that somebody cancels, and its job."""

@@ -42,6 +42,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory, air: Air) -> Iterator[Pref
     """A Prefect server, whose flows find the installation."""
     one = Prefect(tmp_path_factory.mktemp("prefect"), air)
     try:
+        one.start_server()
         yield one
     finally:
         one.stop()

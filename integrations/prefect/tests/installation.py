@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 ROOT = SCRIPTS.parent.parent.parent
 BIN = Path(os.environ.get("AIR_BIN", ROOT / "target/debug")).absolute()
 # A guard against hanging, nothing else.
-LIMIT = 300.0
+LIMIT = 900.0
 
 T = TypeVar("T")
 
@@ -158,7 +158,6 @@ class Prefect:
         }
         self.server: Process | None = None
         self.workers: list[Process] = []
-        self.start_server()
 
     def start_server(self) -> None:
         """Starts the server, or starts it again on the same state."""

@@ -120,6 +120,7 @@ def test_what_is_no_span(span: str) -> None:
         ({"run": "a", "exec": ["a"]}, "exactly one"),
         ({"run": "a", "id": "_a"}, "no task id"),
         ({"runn": "a"}, "no field `runn`"),
+        ({"run": "a", "env": {"AIR_JOB": "a"}}, "`AIR_JOB` is no name"),
     ],
 )
 def test_a_wrong_task_is_refused_before_it_is_published(values: dict[str, Any], match: str) -> None:
@@ -233,6 +234,13 @@ async def test_a_record_in_messagepack_and_an_output_in_a_blob(client: Client, j
     assert await client.output(small_record) == [1, 2]
     assert "output_blob" in large_record.body
     assert await client.output(large_record) == "x" * 700_000
+
+
+async def test_a_message_that_is_no_task_is_the_end_of_its_job(client: Client, job: str) -> None:
+    ack = await client._jetstream.publish(f"air.tasks.{job}", b'{"id":"a","runn":"true"}')
+    record = await client.finished(job, "a")
+    assert (record.task, record.status) == (f"_{ack.seq}", "failed")
+    assert "runn" in (record.error or "")
 
 
 async def test_an_update_of_a_spec_keeps_what_others_said(client: Client, air: Air, job: str) -> None:
