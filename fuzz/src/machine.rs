@@ -122,6 +122,7 @@ fn lease(state: &JobState, runner: Uuid, detail: u8) -> Lease {
         manager: "m".to_owned(),
         backend: "b".to_owned(),
         realm: None,
+        budget: None,
         claimed: Time::default(),
         renewed: Time::default(),
         ttl: Span::default(),

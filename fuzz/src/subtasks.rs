@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use air_protocol::budget::Leash;
 use air_protocol::limits::{BATCH_MESSAGES_MAX, CHILDREN_MAX};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::spec::Wire;
@@ -21,9 +22,11 @@ fn finished<T>(work: impl Future<Output = T>) -> T {
 pub(crate) fn air_tasks(bytes: &[u8]) {
     let job: JobName = "j".parse().unwrap();
     let task: TaskId = "t".parse().unwrap();
+    let leash = Leash::default();
     let parent = Parent {
         job: &job,
         task: &task,
+        leash: &leash,
         traceparent: None,
         wire: Wire::Msgpack,
     };

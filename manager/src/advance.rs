@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use crate::backend::{Order, SpawnError};
 use crate::backlog::{Backlog, Pick, Ready};
-use crate::decide::{Folded, Pending, Rest, Step, View, decide, then};
+use crate::decide::{Folded, Pending, Refused, Rest, Step, View, decide, then};
 use crate::expire::Expired;
 use crate::requeue::{self, Found};
 use crate::shared::{Shared, now};
-use crate::{empty, remove, settle};
+use crate::{budget, empty, remove, settle};
 
+mod charge;
 mod read;
 
 use read::PAGE;
@@ -77,6 +78,8 @@ pub(crate) struct Look<'a> {
     folded: Option<Folded>,
     pick: Option<Pick>,
     pending: Option<Pending>,
+    /// Why nothing could be reserved for a task.
+    refused: Option<Refused>,
     foreign_asked: bool,
     scanned_anew: bool,
     searched: bool,
@@ -99,6 +102,7 @@ pub(crate) async fn advance(
         None => shared.nats.job(job).await?,
     };
     shared.learn_spec(job, key == Key::Absent).await?;
+    budget::learn(shared).await;
     let mut look = Look {
         shared,
         era,
@@ -108,6 +112,7 @@ pub(crate) async fn advance(
         folded: None,
         pick: None,
         pending: None,
+        refused: None,
         foreign_asked: false,
         scanned_anew: false,
         searched: shared.is_searched(job, now()),
@@ -130,6 +135,8 @@ impl Look<'_> {
                 folded: self.folded.as_ref(),
                 pick: self.pick.as_ref(),
                 pending: self.pending,
+                refused: self.refused.as_ref(),
+                limited: self.shared.key_limited(now()),
                 searched: self.searched,
                 runner: Uuid::now_v7(),
             };
@@ -229,8 +236,21 @@ impl Look<'_> {
 
     async fn write(&mut self, state: &JobState) -> Result<(), Failed> {
         let before = self.key.state().map(|state| state.status.as_str());
+        let was_over = self
+            .key
+            .state()
+            .is_some_and(|key| key.over_budget.is_some());
         if !self.swap(state).await? {
             return Ok(());
+        }
+        if let Some(lack) = state.over_budget.as_ref().filter(|_| !was_over) {
+            tracing::warn!(job = %self.job, account = %lack.account, reason = lack.reason, "over budget");
+            let reason = format!("account {}: {}", lack.account, lack.reason);
+            let data = Data {
+                reason: Some(reason),
+                ..Data::default()
+            };
+            self.shared.tell(Kind::OverBudget, self.job, data).await;
         }
         self.pick = None;
         self.pending = None;
@@ -251,15 +271,20 @@ impl Look<'_> {
         let Ok(place) = self.shared.places.clone().try_acquire_owned() else {
             return Ok(Some(Outcome::Full));
         };
-        if !self.swap(&state).await? {
-            return Ok(None);
-        }
         let Some(lease) = state.lease() else {
             return Ok(None);
         };
+        if !self.reserve(lease.runner, &ready).await? {
+            return Ok(None);
+        }
+        air_nats::crash::point("reserved");
+        if !self.swap(&state).await? {
+            self.give_back(lease.runner, &ready).await?;
+            return Ok(None);
+        }
         air_nats::crash::point("claimed");
         let fence = self.key.revision();
-        let target = ready.target;
+        let target = &ready.target;
         let data = Data {
             task: Some(target.task.clone()),
             attempt: Some(target.attempt),
@@ -273,7 +298,7 @@ impl Look<'_> {
             runner: lease.runner,
             fence,
             state: hand_over(&state),
-            image: ready.image,
+            image: ready.image.clone(),
         };
         let spawned = self.shared.backend.spawn(&order, place);
         air_nats::crash::point("spawned");
@@ -282,6 +307,7 @@ impl Look<'_> {
             Ok(()) => Ok(Some(Outcome::Started)),
             Err(error) => {
                 self.start_failed(lease.runner, &error).await?;
+                self.give_back(lease.runner, &ready).await?;
                 Ok(None)
             }
         }

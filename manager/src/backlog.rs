@@ -10,15 +10,16 @@ use std::time::Duration;
 use air_nats::queue::Queued;
 use air_nats::records::Lasts;
 use air_protocol::approval::Rules;
+use air_protocol::budget::{Leash, Limits};
 use air_protocol::lease::Target;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Last, Record, Status, is_live};
-use air_protocol::task::Need;
+use air_protocol::task::{Need, Work};
 use air_protocol::time::Time;
 
 mod pick;
 
-pub use pick::{Context, Pick, Ready};
+pub use pick::{Charge, Context, Pick, Ready};
 
 /// Time between two looks of one manager at the age of a job's records.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
@@ -86,6 +87,12 @@ struct Entry {
     not_before: Option<Time>,
     backend: Option<String>,
     image: Option<String>,
+    /// The account that pays for it, and how deep it stands.
+    leash: Leash,
+    /// What an agent's task asks for; none for any other task.
+    agent: Option<Limits>,
+    /// It only queues the rest of a family, which nobody pays for.
+    fanout: bool,
     /// Needs that are not met yet.
     needs: Vec<Need>,
     /// All needs: their records must stay until the task has run.
@@ -374,6 +381,9 @@ impl Entry {
             not_before: None,
             backend: None,
             image: None,
+            leash: message.leash,
+            agent: None,
+            fanout: false,
             needs: Vec::new(),
             wants: Vec::new(),
             seen: HashMap::new(),
@@ -388,6 +398,13 @@ impl Entry {
                 entry.not_before = task.not_before;
                 entry.backend = task.backend;
                 entry.image = task.image;
+                entry.fanout = matches!(task.work, Work::Fanout(_));
+                if let Work::Claude(claude) = task.work {
+                    entry.agent = Some(Limits {
+                        usd: claude.max_budget_usd,
+                        turns: claude.max_turns.map(u64::from),
+                    });
+                }
             }
         }
         entry

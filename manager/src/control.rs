@@ -1,6 +1,6 @@
 //! The loop of a manager: hears news, keeps the agenda, and looks at jobs side by side.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,8 @@ struct Control {
     quiet: HashMap<JobName, Quiet>,
     backlogs: Remembered,
     recovering: HashSet<JobName>,
+    /// Jobs whose next task waits for an account, by the account.
+    over_budget: HashMap<JobName, BTreeSet<JobName>>,
     /// Jobs that a wake-up named and that were not looked at since.
     woken: HashSet<JobName>,
     tasks: JoinSet<Done>,
@@ -343,6 +345,10 @@ impl Control {
             Ok(Outcome::Rest(Rest::Held(until))) => {
                 let wait = until.since(crate::shared::now()) + Duration::from_millis(1);
                 self.agenda.at(job, now + wait);
+            }
+            Ok(Outcome::Rest(Rest::OverBudget(account))) => {
+                let waiting = self.over_budget.entry(account).or_default();
+                waiting.insert(job.clone());
             }
             Ok(Outcome::Gone) => {
                 keep = false;

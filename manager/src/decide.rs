@@ -4,11 +4,11 @@
 //! revision that was read before everything else, so that a decision from stale sight loses.
 
 use air_nats::jobs::Key;
-use air_protocol::job::{Change, Event, Invalid, JobState, JobStatus};
-use air_protocol::lease::{Decision, Lease, Phase, Verdict};
+use air_protocol::job::{Change, Event, Invalid, JobState, JobStatus, OverBudget};
+use air_protocol::lease::{Decision, Lease, Phase, Target, Verdict};
 use air_protocol::ledger::Ledger;
 use air_protocol::limits::{FAILED_STARTS_MAX, KEEP_DEFAULT};
-use air_protocol::names::TaskId;
+use air_protocol::names::{JobName, TaskId};
 use air_protocol::spec::{OnFailure, Spec};
 use air_protocol::time::{Span, Time};
 use uuid::Uuid;
@@ -44,10 +44,32 @@ pub struct View<'a> {
     pub pick: Option<&'a Pick>,
     /// What is counted when the queue seems empty.
     pub pending: Option<Pending>,
+    /// Why nothing could be reserved for a task.
+    pub refused: Option<&'a Refused>,
+    /// Until when no agent's task is claimed: the key that this manager's runners use is limited.
+    pub limited: Option<Time>,
     /// Whether lost messages were searched for, in this look or a short while ago.
     pub searched: bool,
     /// A fresh id, for the runner of a claim.
     pub runner: Uuid,
+}
+
+/// Nothing could be reserved for a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its attempt.
+    pub target: Target,
+    /// Why.
+    pub why: Lack,
+}
+
+/// What an account lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Those that run hold what is left; some of it may come back.
+    Busy(JobName),
+    /// Not enough is left.
+    Short(OverBudget),
 }
 
 /// The records, folded.
@@ -116,6 +138,8 @@ pub enum Rest {
     Blocked,
     /// The next task is for another backend.
     OtherBackend,
+    /// The account of this name has not enough left for the next task.
+    OverBudget(JobName),
     /// The key, or a record, is of a newer version: this manager leaves the job to those that know it.
     Newer,
 }
@@ -241,14 +265,45 @@ fn act(
             ..
         }) if *backend != me.backend => Ok(rest(Rest::OtherBackend)),
         Some(ready) => {
+            if let Some(until) = view.limited.filter(|until| ready.agent && *until > now) {
+                return Ok(rest(Rest::Held(until)));
+            }
+            if let Some(refused) = view.refused.filter(|one| one.target == ready.target) {
+                return over_budget(view, &open, &refused.why, rest);
+            }
             let phase = Phase::Starting {
                 target: ready.target.clone(),
             };
-            let state = then(&open, &Event::Claim(lease(view, me, spec, phase)), now)?;
+            let mut lease = lease(view, me, spec, phase);
+            lease.budget = ready.charge.as_ref().map(|charge| charge.account.clone());
+            let state = then(&open, &Event::Claim(lease), now)?;
             Ok(Step::Claim(Box::new(state), ready.clone()))
         }
         None => Ok(rest(Rest::Blocked)),
     }
+}
+
+/// Nothing could be reserved for the next task: the job says so while the account lacks it, and rests.
+fn over_budget(
+    view: &View<'_>,
+    open: &JobState,
+    lack: &Lack,
+    rest: impl Fn(Rest) -> Step,
+) -> Result<Step, Invalid> {
+    let (account, said) = match lack {
+        Lack::Busy(account) => (account, None),
+        Lack::Short(lack) => (&lack.account, Some(lack.clone())),
+    };
+    let next = then(open, &Event::OverBudget(said), view.now)?;
+    let is_said = view
+        .key
+        .state()
+        .is_some_and(|state| state.over_budget == next.over_budget && state.status == next.status);
+    Ok(if is_said {
+        rest(Rest::OverBudget(account.clone()))
+    } else {
+        Step::Write(Box::new(next))
+    })
 }
 
 /// No task can run, and none is to be decided: the job is done, or it waits.
@@ -355,6 +410,7 @@ fn lease(view: &View<'_>, me: &Me, spec: &Spec, phase: Phase) -> Lease {
         manager: me.id.clone(),
         backend: me.backend.clone(),
         realm: me.realm.clone(),
+        budget: None,
         claimed: view.now,
         renewed: view.now,
         ttl: Span(spec.lease_ttl()),

@@ -9,6 +9,7 @@ use air_nats::commit::{Commit, Committed, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
 use air_nats::records::At;
+use air_protocol::budget::Leash;
 use air_protocol::event::{Data, Kind};
 use air_protocol::job::{Event, JobState, PurgeTo};
 use air_protocol::names::{JobName, TaskId};
@@ -182,6 +183,7 @@ pub fn cancelled(
     let mut record = Record::new(task.clone(), Status::Cancelled, 1, now);
     if let Some(message) = message {
         record.parent.clone_from(&message.parent);
+        record.set_leash(message.leash.clone());
         record.traceparent.clone_from(&message.traceparent);
         record.spec = message.task.clone().ok().map(|spec| Task {
             id: Some(task.clone()),
@@ -199,6 +201,9 @@ pub fn cancelled(
     record.failures = last.failures;
     record.losses = last.losses;
     record.replies.clone_from(&last.replies);
+    if message.is_none() {
+        record.set_leash(Leash::of_record(&last));
+    }
     record.parent = record.parent.or(last.parent);
     record.traceparent = record.traceparent.or(last.traceparent);
     record.spec = record.spec.or(last.spec);

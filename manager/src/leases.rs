@@ -290,6 +290,7 @@ mod tests {
             manager: "m".into(),
             backend: "process".into(),
             realm: Some("here".into()),
+            budget: None,
             claimed: Time::default(),
             renewed: Time::default(),
             ttl: Span(TTL),

@@ -10,6 +10,7 @@ mod advance;
 pub mod agenda;
 mod backend;
 pub mod backlog;
+mod budget;
 pub mod circle;
 mod control;
 pub mod decide;

@@ -13,6 +13,7 @@ use air_protocol::time::Time;
 
 use crate::advance::{Failed, hold};
 use crate::backend::process;
+use crate::budget;
 use crate::decide::then;
 use crate::leases::Suspect;
 use crate::settle::{Base, Claim, commit, last_seq, release, store};
@@ -62,6 +63,7 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
         reason: why.to_owned(),
     };
     release(shared, job, &taken, revision, &event).await?;
+    budget::settle_dead(shared, lease.budget.as_ref(), lease.runner).await?;
     shared.tell(Kind::Recovered, job, data).await;
     Ok(None)
 }
@@ -200,6 +202,7 @@ mod tests {
             manager: "m".into(),
             backend: "process".into(),
             realm: None,
+            budget: None,
             claimed: Time::default(),
             renewed: Time::default(),
             ttl: Span::default(),

@@ -40,6 +40,7 @@ pub(crate) async fn remove(shared: &Shared, job: &JobName, key: &Key) -> Result<
     }
     nats.purge(&stream, &names.job_results(job), Some(to.stream))
         .await?;
+    nats.erase_account(job).await?;
     nats.erase_job(job, revision).await?;
     tracing::info!(%job, "removed");
     Ok(Rest::Done)

@@ -131,6 +131,7 @@ async fn publish(shared: &Shared, job: &JobName, (seq, last): &At) -> Result<boo
 mod tests {
     use std::time::Duration;
 
+    use air_protocol::budget::Leash;
     use air_protocol::record::Status;
     use air_protocol::task::{Task, Work};
 
@@ -151,6 +152,7 @@ mod tests {
             id: task.parse().unwrap(),
             attempt,
             parent: None,
+            leash: Leash::default(),
             traceparent: None,
             task: Ok(Task::new(Work::Run("true".into()))),
         }

@@ -7,6 +7,7 @@ use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
 use air_nats::records::At;
 use air_protocol::approval::Waits;
+use air_protocol::budget::Leash;
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::{Outcome, Tally, fate};
 use air_protocol::job::{Event, JobState};
@@ -148,7 +149,7 @@ pub fn settled(
             let reason = reason.clone();
             record.waits = Some(Waits::Approval { reason });
         }
-        Verdict::Move { until } => match base.again(job, base.target.attempt) {
+        Verdict::Move { until } => match base.again(job, record.budget.as_ref()) {
             Some(task) => {
                 record.status = Status::Retrying;
                 record.retry_at = Some(*until);
@@ -223,6 +224,15 @@ impl Base {
         message.or_else(|| self.before.as_ref()?.parent.clone())
     }
 
+    /// Which account pays for the task, and how deep it stands: as its message says, or the record before.
+    fn leash(&self) -> Leash {
+        match (&self.message, &self.before) {
+            (Some(message), _) => message.leash.clone(),
+            (None, Some(before)) => Leash::of_record(before),
+            (None, None) => Leash::default(),
+        }
+    }
+
     /// The rest of a family: tried again without limit, so that no member is lost.
     fn is_fanout(&self) -> bool {
         self.task()
@@ -253,6 +263,7 @@ impl Base {
             record.traceparent.clone_from(&message.traceparent);
         }
         record.parent = self.parent();
+        record.set_leash(self.leash().or(lease.budget.as_ref()));
         record.spec = self.task();
         if let Some(Err(invalid)) = self.message.as_ref().map(|message| &message.task) {
             record.tail = Some(invalid.head.clone());
@@ -261,13 +272,14 @@ impl Base {
     }
 
     /// The task's next attempt.
-    fn again(&self, job: &JobName, attempt: u32) -> Option<NewTask> {
+    fn again(&self, job: &JobName, account: Option<&JobName>) -> Option<NewTask> {
         Some(NewTask {
             job: job.clone(),
             id: self.target.task.clone(),
             task: self.task()?,
-            attempt: next_attempt(attempt),
+            attempt: next_attempt(self.target.attempt),
             parent: self.parent(),
+            leash: self.leash().or(account),
             traceparent: self
                 .message
                 .as_ref()
@@ -303,7 +315,7 @@ impl Base {
         record.status = fate.status;
         record.retry_at = fate.retry_at;
         let Some(at) = fate.retry_at else { return };
-        match self.again(job, self.target.attempt) {
+        match self.again(job, record.budget.as_ref()) {
             Some(task) if at <= record.ended => with.push(With::Task(task)),
             Some(task) => with.push(With::Schedule(task, at)),
             None => {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::backend::process::Process;
+use crate::budget::Seen;
 use crate::circle::Waits;
 use crate::decide::Me;
 
@@ -42,6 +43,9 @@ pub(crate) struct Shared {
     rollbacks: AtomicU64,
     specs: Mutex<Specs>,
     waits: Mutex<Waits>,
+    budgets: Mutex<Seen>,
+    /// Id of the key of the service that runners on this machine use.
+    key: Option<String>,
     /// Jobs in which nothing was lost when it was last searched for.
     searched: Mutex<HashMap<JobName, Time>>,
 }
@@ -63,6 +67,8 @@ impl Shared {
             rollbacks: AtomicU64::new(0),
             specs: Mutex::default(),
             waits: Mutex::default(),
+            budgets: Mutex::default(),
+            key: air_runner::key::id_in_environment(),
             searched: Mutex::default(),
         }
     }
@@ -107,6 +113,7 @@ impl Shared {
     pub(crate) fn forget(&self) {
         *self.specs() = Specs::default();
         *self.waits() = Waits::default();
+        *self.budgets() = Seen::default();
         self.searches().clear();
     }
 
@@ -145,6 +152,16 @@ impl Shared {
 
     pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What polls have seen of accounts.
+    pub(crate) fn budgets(&self) -> MutexGuard<'_, Seen> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when the key of the service is limited that runners on this machine use.
+    pub(crate) fn key_limited(&self, now: Time) -> Option<Time> {
+        self.budgets().limited(self.key.as_ref()?, now)
     }
 
     /// Tells that a claim was given back whose runner could not be started.

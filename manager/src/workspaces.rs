@@ -124,6 +124,7 @@ mod tests {
             manager: "m".into(),
             backend: "process".into(),
             realm: None,
+            budget: None,
             claimed: at,
             renewed: at,
             ttl: Span(Duration::from_secs(30)),

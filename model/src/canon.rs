@@ -292,6 +292,8 @@ impl Canon {
             hold_until,
             failed_starts,
             start_error,
+            // No job of the model has a budget.
+            over_budget: _,
             zombie_until,
             purge_to,
             updated: _,
@@ -356,6 +358,7 @@ impl Canon {
             manager: _,
             backend: _,
             realm: _,
+            budget: _,
             claimed: _,
             renewed: _,
             ttl: _,

@@ -10,6 +10,7 @@ use air_nats::commit::{Commit, NewTask, With};
 use air_nats::jobs::Key;
 use air_nats::queue::{Invalid, Queued};
 use air_nats::records::{At, Lasts};
+use air_protocol::budget::Leash;
 use air_protocol::invariants::Parent;
 use air_protocol::job::JobState;
 use air_protocol::names::{JobName, Names, TaskId};
@@ -417,6 +418,7 @@ pub fn queued(stored: &Stored<Content>) -> Option<Queued> {
         id,
         attempt,
         parent: message.parent.as_ref().map(text),
+        leash: Leash::default(),
         traceparent: None,
         task: message.task.clone().map_err(|reason| Invalid {
             reason,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use air_protocol::budget::Leash;
 use air_protocol::codec;
 use air_protocol::names::{JobName, Names, TaskId, headers};
 use air_protocol::record::{Record, next_attempt};
@@ -61,6 +62,8 @@ pub struct NewTask {
     pub attempt: u32,
     /// `<job>/<task>` that queued it.
     pub parent: Option<String>,
+    /// The account that pays for it, and how deep it stands.
+    pub leash: Leash,
     /// Trace context.
     pub traceparent: Option<String>,
 }
@@ -74,6 +77,7 @@ impl NewTask {
             task: last.spec.clone()?,
             attempt: next_attempt(last.attempt),
             parent: last.parent.clone(),
+            leash: Leash::of_record(last),
             traceparent: last.traceparent.clone(),
         })
     }
@@ -208,6 +212,12 @@ impl Nats {
         }
         if let Some(parent) = &new.parent {
             map.insert(headers::PARENT, parent.as_str());
+        }
+        if let Some(account) = &new.leash.budget {
+            map.insert(headers::BUDGET, account.as_str());
+        }
+        if new.leash.depth > 0 {
+            map.insert(headers::DEPTH, new.leash.depth.to_string());
         }
         if let Some(trace) = &new.traceparent {
             map.insert(headers::TRACEPARENT, trace.as_str());

@@ -7,6 +7,7 @@
 
 pub mod blobs;
 mod bucket;
+pub mod budgets;
 pub mod commit;
 pub mod connect;
 pub mod crash;

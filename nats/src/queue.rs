@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use air_protocol::budget::Leash;
 use air_protocol::codec::{self, DecodeError};
 use air_protocol::limits::TAIL_BYTES;
 use air_protocol::names::{JobName, TaskId, headers};
@@ -31,6 +32,8 @@ pub struct Queued {
     pub attempt: u32,
     /// `<job>/<task>` that queued it.
     pub parent: Option<String>,
+    /// The account that pays for it, and how deep it stands.
+    pub leash: Leash,
     /// The trace context that its publisher gave.
     pub traceparent: Option<String>,
     /// The task, or what is wrong with it.
@@ -70,6 +73,10 @@ impl Queued {
             id,
             attempt,
             parent: stored.header(headers::PARENT).map(str::to_owned),
+            leash: Leash::of_headers(
+                stored.header(headers::BUDGET),
+                stored.header(headers::DEPTH),
+            ),
             traceparent: stored.header(headers::TRACEPARENT).map(str::to_owned),
             task,
         }

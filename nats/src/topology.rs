@@ -281,6 +281,11 @@ impl Nats {
                 json!({ "allow_msg_ttl": true }),
             ),
             bucket(
+                names.budgets_bucket(),
+                "accounts of budgets",
+                json!({ "allow_msg_ttl": true }),
+            ),
+            bucket(
                 names.managers_bucket(),
                 "heartbeats of managers",
                 json!({

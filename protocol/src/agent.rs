@@ -13,6 +13,9 @@ pub struct AgentRun {
     /// Model that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Id of the key of the service that it used: a short hash, see `_limit.<id>` in the bucket of accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Why it failed, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

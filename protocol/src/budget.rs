@@ -1,4 +1,14 @@
 //! The budget: what a job, with all that its tasks queue, may take at most.
+//!
+//! A job whose spec has a [`Budget`] is the root of an [`Account`], under its name in the bucket `air-budgets`. Its
+//! tasks and all that descends from them, in whatever job, carry the account's name and their depth ([`Leash`]).
+//! Whoever claims such a task reserves from the account before; whoever ends it gives back what is left.
+
+mod account;
+mod leash;
+
+pub use account::{Account, Limits, Refusal, Reservation, Spent, Taken, Wants};
+pub use leash::{KeyLimit, Leash};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,4 +38,30 @@ pub struct Budget {
     /// Time from the first claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall: Option<Span>,
+}
+
+impl Budget {
+    /// Whether nothing is limited.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The sum of two budgets, but for the depth, which stays; what neither limits stays unlimited.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        fn sum<T>(a: Option<T>, b: Option<T>, add: impl Fn(T, T) -> T) -> Option<T> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(add(a, b)),
+                (one, None) | (None, one) => one,
+            }
+        }
+        Self {
+            usd: sum(self.usd, other.usd, Usd::plus),
+            tokens: sum(self.tokens, other.tokens, u64::saturating_add),
+            turns: sum(self.turns, other.turns, u64::saturating_add),
+            tasks: sum(self.tasks, other.tasks, u64::saturating_add),
+            depth: self.depth,
+            wall: sum(self.wall, other.wall, |a, b| Span(a.0.saturating_add(b.0))),
+        }
+    }
 }

@@ -216,7 +216,7 @@ pub fn content_type(wire: Wire) -> &'static str {
     }
 }
 
-fn value(content_type: Option<&str>, bytes: &[u8]) -> Result<Value, DecodeError> {
+pub(crate) fn value(content_type: Option<&str>, bytes: &[u8]) -> Result<Value, DecodeError> {
     let name = content_type.unwrap_or(JSON);
     match name.split(';').next().unwrap_or_default().trim() {
         JSON | "" => serde_json::from_slice(bytes).map_err(|error| DecodeError::Syntax {
@@ -243,7 +243,7 @@ fn msgpack(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, DecodeError> {
+pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = match error.path().to_string() {
             path if path == "." => "message".to_owned(),
@@ -256,7 +256,7 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, DecodeError> {
     })
 }
 
-fn check_version(value: &Value) -> Result<(), DecodeError> {
+pub(crate) fn check_version(value: &Value) -> Result<(), DecodeError> {
     match value.get("v") {
         None => Ok(()),
         Some(version) if version.as_u64() == Some(u64::from(VERSION)) => Ok(()),

@@ -27,6 +27,8 @@ pub enum Kind {
     Retrying,
     /// A task waits for others.
     Blocked,
+    /// The account of a job's next task has not enough left.
+    OverBudget,
     /// A task was skipped.
     Skipped,
     /// A task waits for a person.
@@ -47,7 +49,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every type, in the order in which they happen.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Claimed,
         Self::Started,
         Self::Committed,
@@ -56,6 +58,7 @@ impl Kind {
         Self::Recovered,
         Self::Retrying,
         Self::Blocked,
+        Self::OverBudget,
         Self::Skipped,
         Self::Parked,
         Self::Rejected,
@@ -77,6 +80,7 @@ impl Kind {
             Self::Recovered => "recovered",
             Self::Retrying => "retrying",
             Self::Blocked => "blocked",
+            Self::OverBudget => "over-budget",
             Self::Skipped => "skipped",
             Self::Parked => "parked",
             Self::Rejected => "rejected",

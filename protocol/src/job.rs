@@ -19,7 +19,7 @@ mod event;
 mod status;
 
 pub use event::{Change, Event, Invalid};
-pub use status::{JobStatus, PurgeTo};
+pub use status::{JobStatus, OverBudget, PurgeTo};
 
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub struct JobState {
     /// Why the last start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_error: Option<String>,
+    /// What the account of the next task lacks; none once it can be claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_budget: Option<OverBudget>,
     /// Until this moment a runner or manager whose lease was taken may still try to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zombie_until: Option<Time>,
@@ -84,6 +87,7 @@ impl JobState {
             hold_until: None,
             failed_starts: 0,
             start_error: None,
+            over_budget: None,
             zombie_until: None,
             purge_to: None,
             updated: at,
@@ -166,6 +170,7 @@ impl JobState {
             Event::Stop(then) => next.on_stop(*then, at),
             Event::Bound(to) => next.on_bound(*to),
             Event::Emptied { at } => next.on_emptied(*at),
+            Event::OverBudget(lack) => next.on_over_budget(lack.as_ref()),
             Event::Retry => next.on_retry(),
             Event::Resume => next.on_resume(),
         };
@@ -185,6 +190,7 @@ impl JobState {
     fn to(&mut self, status: JobStatus) -> Option<bool> {
         self.status = status;
         self.purge_to = None;
+        self.over_budget = None;
         Some(true)
     }
 
@@ -416,6 +422,17 @@ impl JobState {
         match self.status {
             JobStatus::Cancelling => self.to(JobStatus::Cancelled { drained }),
             JobStatus::Cancelled { .. } => Some(false),
+            _ => None,
+        }
+    }
+
+    fn on_over_budget(&mut self, lack: Option<&OverBudget>) -> Option<bool> {
+        let is_new = self.over_budget.as_ref() != lack;
+        match self.status {
+            JobStatus::Waiting => {
+                self.over_budget = lack.cloned();
+                Some(is_new)
+            }
             _ => None,
         }
     }

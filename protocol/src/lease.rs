@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::names::TaskId;
+use crate::names::{JobName, TaskId};
 use crate::time::{Span, Time};
 
 /// The right to work on a job, held by one runner (or one manager while it settles).
@@ -19,6 +19,9 @@ pub struct Lease {
     /// Processes that the manager can see and look into: machine, namespaces, user and group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
+    /// The account with which something is reserved for the runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<JobName>,
     /// When the manager claimed.
     pub claimed: Time,
     /// When the lease was last renewed.

@@ -66,6 +66,18 @@ pub const CHILDREN_MAX: usize = 1000;
 pub const DECISIONS_MAX: usize = 64;
 /// Bytes of reasons after which no further decision is added to a lease.
 pub const DECISIONS_BYTES_MAX: usize = 64 * 1024;
+/// Generations of sub-tasks below a budget's own tasks, or above an agent's task; a budget may allow fewer.
+pub const DEPTH_MAX: u32 = 1000;
+/// Runs for which one account reserves at once; further ones wait.
+pub const RESERVATIONS_MAX: usize = 1000;
+/// An agent's task that names no limit reserves this part of what is left: one in so many.
+pub const BUDGET_SHARE: u64 = 10;
+/// The least that such a task reserves of money, in millionths of a US dollar, while as much is left.
+pub const BUDGET_SHARE_USD_MIN_MICROS: u64 = 10_000;
+/// The least that such a task reserves of turns, while as many are left.
+pub const BUDGET_SHARE_TURNS_MIN: u64 = 10;
+/// The least that such a task reserves of tokens, while as many are left.
+pub const BUDGET_SHARE_TOKENS_MIN: u64 = 100_000;
 /// Messages of queues that a manager remembers between two looks, over all jobs; more are read anew.
 pub const REMEMBERED_MAX: usize = 200_000;
 /// Time that a task may run, unless it says otherwise.

@@ -194,6 +194,11 @@ impl Names {
         format!("{}-managers", self.prefix)
     }
 
+    /// The bucket of accounts, and of keys whose limit is reached.
+    pub fn budgets_bucket(&self) -> String {
+        format!("{}-budgets", self.prefix)
+    }
+
     /// The object store of large inputs, outputs and fan-outs.
     pub fn blobs_bucket(&self) -> String {
         format!("{}-blobs", self.prefix)
@@ -306,6 +311,10 @@ pub mod headers {
     pub const ATTEMPT: &str = "Air-Attempt";
     /// `<job>/<task>` that queued this one.
     pub const PARENT: &str = "Air-Parent";
+    /// The account that pays for a task: the name of its root job.
+    pub const BUDGET: &str = "Air-Budget";
+    /// Generations of sub-tasks down to a task; absent = 0.
+    pub const DEPTH: &str = "Air-Depth";
     /// The run that printed a chunk of log.
     pub const RUNNER: &str = "Air-Runner";
     /// W3C trace context.
@@ -367,6 +376,7 @@ mod tests {
         assert_eq!(names.jobs_bucket(), "air-jobs");
         assert_eq!(names.specs_bucket(), "air-specs");
         assert_eq!(names.managers_bucket(), "air-managers");
+        assert_eq!(names.budgets_bucket(), "air-budgets");
         assert_eq!(names.blobs_bucket(), "air-blobs");
         assert_eq!(names.tasks(&job), "air.tasks.j");
         assert_eq!(names.all_tasks(), "air.tasks.*");

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::VERSION;
 use crate::agent::AgentRun;
 use crate::approval::{Reply, Waits};
+use crate::budget::Leash;
 use crate::cost::Cost;
 use crate::limits::ERROR_CHARS_MAX;
 use crate::names::{JobName, TaskId};
@@ -189,12 +190,26 @@ pub struct Record {
     /// `<job>/<task>` that queued the task (`Air-Parent`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// The account that pays for the task: its root job (`Air-Budget`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<JobName>,
+    /// Generations of sub-tasks down to the task (`Air-Depth`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: u32,
     /// Trace context of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
     /// The task as it was, with its id; none where the message was no valid task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Task>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What liveness and expectations need to know of a task's last record.
@@ -247,6 +262,8 @@ impl Record {
             host: None,
             backend: None,
             parent: None,
+            budget: None,
+            depth: 0,
             traceparent: None,
             spec: None,
         }
@@ -263,6 +280,12 @@ impl Record {
     /// Whether a person has approved the task.
     pub fn is_approved(&self) -> bool {
         self.replies.iter().any(Reply::approves)
+    }
+
+    /// Says which account pays for the task, and how deep it stands.
+    pub fn set_leash(&mut self, leash: Leash) {
+        self.budget = leash.budget;
+        self.depth = leash.depth;
     }
 
     /// What liveness and expectations need to know of this record, stored at `seq`.

@@ -115,6 +115,11 @@ fn fields_of_states() {
 }
 
 #[test]
+fn fields_of_accounts() {
+    assert_fields("account-fields", "account", "");
+}
+
+#[test]
 fn fields_of_events() {
     assert_fields("event-fields", "event", "");
     assert_fields("event-data-fields", "event", "/$defs/Data");
@@ -149,6 +154,7 @@ fn names() {
         names.jobs_bucket(),
         names.specs_bucket(),
         names.managers_bucket(),
+        names.budgets_bucket(),
         names.blobs_bucket(),
         names.tasks(&job),
         names.results(&job, &task),

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use air_protocol::budget::Account;
 use air_protocol::codec::{self, DecodeError};
 use air_protocol::event::Event;
 use air_protocol::spec::Wire;
@@ -41,6 +42,7 @@ fn read(name: &str, value: &Value) -> Result<Value, DecodeError> {
         "spec" => codec::encode(Wire::Json, &codec::decode_spec(&bytes)?),
         "record" => codec::encode(Wire::Json, &codec::decode_record(None, &bytes)?),
         "state" => codec::encode(Wire::Json, &codec::decode_state(&bytes)?),
+        "account" => codec::encode(Wire::Json, &Account::decode(&bytes)?),
         "event" => codec::encode(
             Wire::Json,
             &serde_json::from_slice::<Event>(&bytes).unwrap(),

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use air_protocol::budget::Account;
 use air_protocol::event::Event;
 use air_protocol::job::JobState;
 use air_protocol::record::Record;
@@ -44,6 +45,11 @@ fn state() {
 #[test]
 fn spec() {
     compare::<Spec>("spec");
+}
+
+#[test]
+fn account() {
+    compare::<Account>("account");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Hold {
     pub(crate) fence: u64,
     pub(crate) host: String,
     pub(crate) target: Target,
+    /// The account with which something is reserved for this run.
+    pub(crate) account: Option<JobName>,
     /// When the manager claimed.
     pub(crate) claimed: Time,
     pub(crate) brake: Brake,
@@ -135,6 +137,7 @@ impl Hold {
             fence: claim.fence,
             host,
             target: begin.target,
+            account: begin.account,
             claimed: begin.claimed,
             brake: Brake::new(),
             times: Times::of_ttl(begin.ttl),
@@ -312,6 +315,7 @@ struct Start {
     /// The revision of the claim: whoever took the lease since has moved the key on.
     expected: u64,
     target: Target,
+    account: Option<JobName>,
     claimed: Time,
     ttl: Duration,
 }
@@ -336,6 +340,7 @@ impl Start {
             next: *next,
             expected: claim.fence,
             target,
+            account: lease.budget.clone(),
             claimed: lease.claimed,
             ttl: lease.ttl.0,
         })

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use air_nats::{Error, Nats};
 use air_protocol::approval::{Waits, needs_approval};
+use air_protocol::budget::Taken;
+use air_protocol::cost::Cost;
 use air_protocol::event::Kind;
 use air_protocol::fate::Outcome;
 use air_protocol::names::TaskId;
@@ -22,11 +24,13 @@ use crate::fanout;
 use crate::guard::{expiry, guard};
 use crate::hold::Hold;
 use crate::judge::{Report, asked, judge};
+use crate::key;
 use crate::logs::{self, Log};
 use crate::look::look;
 use crate::options::Options;
 use crate::record::Attempt;
 use crate::settle::{Finish, forget_blobs, over, settle};
+use crate::spend;
 use crate::subtasks::{self, Parent};
 
 /// Time that the last events get to leave.
@@ -91,7 +95,22 @@ async fn live(
     };
     match finish {
         Finish::Leave(exit) => Ok(exit),
-        Finish::Release { record, exit, .. } => {
+        Finish::Release {
+            record,
+            exit,
+            status,
+        } => {
+            if status.is_none() {
+                // Whatever it did, no record of its own says it.
+                let taken = match exit {
+                    Exit::Over => Taken::Whole {
+                        cost: Cost::default(),
+                        over: false,
+                    },
+                    _ => Taken::Nothing,
+                };
+                spend::end(&hold, taken).await;
+            }
             tokio::select! {
                 biased;
                 released = hold.release(record) => released.map(|()| exit),
@@ -120,10 +139,22 @@ async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Resu
     if hold.remaining().is_zero() {
         return Ok(Finish::LOST);
     }
+    let Some(begun) = hold.unless_lost(spend::begin(hold)).await else {
+        return Ok(Finish::LOST);
+    };
+    let Some(limits) = begun? else {
+        tracing::info!("nothing is reserved for this run any more");
+        return Ok(Finish::Release {
+            record: hold.target.expected,
+            status: None,
+            exit: Exit::Stale,
+        });
+    };
     let attempt = Attempt {
         hold,
         found: &found,
         backend,
+        limits,
     };
     let task = match &found.queued.task {
         Ok(task) => task,
@@ -144,6 +175,11 @@ async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Resu
         return settle(&attempt, report).await;
     }
     hold.nats.emit(Kind::Started, hold.event_data()).await;
+    if let Work::Claude(_) = task.work
+        && let Some(report) = key::held_back(&hold.nats, clock::now()).await
+    {
+        return settle(&attempt, report).await;
+    }
     match &task.work {
         Work::Fanout(page) => fanout::run(&attempt, page).await,
         Work::Run(_) | Work::Exec(_) | Work::Claude(_) => {
@@ -219,9 +255,11 @@ async fn with_subtasks(attempt: &Attempt<'_>, workdir: &Workdir, mut report: Rep
         return report;
     }
     let task: &TaskId = &attempt.hold.target.task;
+    let leash = attempt.below();
     let parent = Parent {
         job: &attempt.hold.job,
         task,
+        leash: &leash,
         traceparent: attempt.found.queued.traceparent.as_deref(),
         wire: attempt.found.spec.wire,
     };

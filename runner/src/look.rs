@@ -41,7 +41,10 @@ pub(crate) async fn look(hold: &Hold) -> Result<Result<Box<Found>, u64>, Error> 
     let seq = last.as_ref().map_or(0, |(seq, _)| *seq);
     let queued = queued.filter(|queued| is_due(target, queued, seq));
     Ok(match queued {
-        Some(queued) => Ok(Box::new(Found { queued, last, spec })),
+        Some(mut queued) => {
+            queued.leash = queued.leash.or(hold.account.as_ref());
+            Ok(Box::new(Found { queued, last, spec }))
+        }
         None => Err(seq),
     })
 }
@@ -78,6 +81,7 @@ async fn spec(hold: &Hold) -> Result<Spec, Error> {
 
 #[cfg(test)]
 mod tests {
+    use air_protocol::budget::Leash;
     use air_protocol::task::{Task, Work};
     use air_protocol::time::Time;
 
@@ -97,6 +101,7 @@ mod tests {
             id: id.parse().unwrap(),
             attempt,
             parent: None,
+            leash: Leash::default(),
             traceparent: None,
             task: Ok(Task::new(Work::Run("true".into()))),
         };

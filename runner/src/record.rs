@@ -2,10 +2,12 @@
 //! the names and ids that come in.
 
 use air_nats::commit::{Commit, NewTask, With};
+use air_protocol::budget::{Leash, Limits};
 use air_protocol::fate::{Fate, Tally, fate};
 use air_protocol::lease::Target;
 use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status, next_attempt};
+use air_protocol::task::Work;
 use air_protocol::time::Time;
 use uuid::Uuid;
 
@@ -19,6 +21,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) found: &'a Found,
     /// Name of the backend that started the runner.
     pub(crate) backend: &'a str,
+    /// What is reserved for it.
+    #[allow(dead_code, reason = "the command line of an agent is made of it")]
+    pub(crate) limits: Limits,
 }
 
 /// Whose attempt it is, and under which claim.
@@ -43,6 +48,15 @@ pub struct Claimed<'a> {
 }
 
 impl Attempt<'_> {
+    /// What pays for its sub-tasks, and how deep they stand: the rest of a family stands where its task does.
+    pub(crate) fn below(&self) -> Leash {
+        let leash = &self.found.queued.leash;
+        match &self.found.queued.task {
+            Ok(task) if matches!(task.work, Work::Fanout(_)) => leash.clone(),
+            _ => leash.below(),
+        }
+    }
+
     /// What is committed for `report`.
     pub(crate) fn commit_of(&self, report: &Report, now: Time) -> Commit {
         let hold = self.hold;
@@ -125,6 +139,8 @@ impl Claimed<'_> {
             host: Some(self.host.to_owned()),
             backend: Some(self.backend.to_owned()),
             parent: found.queued.parent.clone(),
+            budget: found.queued.leash.budget.clone(),
+            depth: found.queued.leash.depth,
             traceparent: found.queued.traceparent.clone(),
             spec,
             ..Record::new(target.task.clone(), fate.status, target.attempt, now)
@@ -144,6 +160,7 @@ impl Claimed<'_> {
             task: queued.task.as_ref().ok()?.clone(),
             attempt: next_attempt(self.target.attempt),
             parent: queued.parent.clone(),
+            leash: queued.leash.clone(),
             traceparent: queued.traceparent.clone(),
         };
         Some(if at <= now {
@@ -161,7 +178,7 @@ mod tests {
     use air_nats::queue::{Invalid, Queued};
     use air_protocol::fate::Outcome;
     use air_protocol::spec::Spec;
-    use air_protocol::task::{Task, Work};
+    use air_protocol::task::Task;
 
     use super::*;
 
@@ -189,6 +206,10 @@ mod tests {
             id: "t".parse().unwrap(),
             attempt: 2,
             parent: Some("j/parent".into()),
+            leash: Leash {
+                budget: Some("root".parse().unwrap()),
+                depth: 3,
+            },
             traceparent: Some("trace".into()),
             task: Ok(Task::new(Work::Run("true".into()))),
         };
@@ -224,6 +245,7 @@ mod tests {
         assert_eq!(record.run, Some(Uuid::from_u128(1 << 8)));
         assert_eq!(record.claimed, Some(Time::from_millis(900_000)));
         assert_eq!(record.queued, Some(Time::from_millis(800_000)));
+        assert_eq!(Leash::of_record(&record), found.queued.leash);
         assert_eq!(record.spec.unwrap().id, Some(target().task));
         assert_eq!(record.parent.as_deref(), Some("j/parent"));
         assert_eq!(record.traceparent.as_deref(), Some("trace"));
@@ -266,6 +288,8 @@ mod tests {
         assert_eq!((again.attempt, again.id.as_str()), (3, "t"));
         assert_eq!(again.parent.as_deref(), Some("j/parent"));
         assert_eq!(again.traceparent.as_deref(), Some("trace"));
+        assert_eq!(again.leash.depth, 3);
+        assert_eq!(again.leash.budget, Some("root".parse().unwrap()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use air_nats::Error;
 use air_nats::commit::{Commit, Committed};
+use air_protocol::budget::Taken;
 use air_protocol::codec;
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::Outcome;
@@ -16,6 +17,7 @@ use crate::judge::Report;
 use crate::look::last_record;
 use crate::patience::{Patience, for_a_while};
 use crate::record::Attempt;
+use crate::spend;
 
 /// Tries to commit after an answer that makes no sense.
 const COMMIT_TRIES: u32 = 10;
@@ -225,6 +227,7 @@ async fn done(hold: &Hold, commit: &Commit, seq: u64) -> Finish {
         Status::Parked => hold.nats.emit(Kind::Parked, data).await,
         _ => {}
     }
+    spend::end(hold, Taken::of_record(record)).await;
     Finish::Release {
         record: seq,
         status: Some(record.status),

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
 use air_nats::commit::NewTask;
+use air_protocol::budget::Leash;
 use air_protocol::codec;
 use air_protocol::limits::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, CHILDREN_MAX, SUBTASKS_BYTES_MAX, SUBTASKS_MAX,
@@ -61,6 +62,8 @@ pub struct Parent<'a> {
     pub job: &'a JobName,
     /// The task.
     pub task: &'a TaskId,
+    /// What pays for them, and how deep they stand.
+    pub leash: &'a Leash,
     /// Its trace context, which sub-tasks go on with.
     pub traceparent: Option<&'a str>,
     /// The codec of its job.
@@ -204,6 +207,7 @@ fn new_task(job: JobName, task: Task, parent: &Parent<'_>) -> NewTask {
         task,
         attempt: 1,
         parent: Some(format!("{}/{}", parent.job, parent.task)),
+        leash: parent.leash.clone(),
         traceparent: parent.traceparent.map(str::to_owned),
     }
 }

@@ -12,6 +12,7 @@ use air_nats::End;
 use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::topology::Outcome;
+use air_protocol::budget::Leash;
 use air_protocol::job::{Change, Event, JobState};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
@@ -48,6 +49,7 @@ fn new_task(id: &str, attempt: u32) -> NewTask {
         task: Task::new(Work::Run("true".into())),
         attempt,
         parent: Some("j/p".into()),
+        leash: Leash::default(),
         traceparent: None,
     }
 }

@@ -17,6 +17,7 @@ use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::{Key, Swap};
 use air_nats::queue::Queued;
 use air_nats::{Nats, Options};
+use air_protocol::budget::Leash;
 use air_protocol::job::JobState;
 use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status};
@@ -105,6 +106,7 @@ fn with(one: &Beside) -> With {
         task: task(id),
         attempt: 2,
         parent: None,
+        leash: Leash::default(),
         traceparent: None,
     };
     match one {

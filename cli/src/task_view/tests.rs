@@ -1,5 +1,6 @@
 //! What tasks are doing, told from messages and records alone.
 
+use air_protocol::budget::Leash;
 use air_protocol::record::Record;
 use air_protocol::task::Work;
 
@@ -14,6 +15,7 @@ fn message(seq: u64, id: &str, attempt: u32, needs: &[&str]) -> Queued {
         id: id.parse().unwrap(),
         attempt,
         parent: None,
+        leash: Leash::default(),
         traceparent: None,
         task: Ok(task),
     }

@@ -6,6 +6,7 @@ use air_nats::Nats;
 use air_nats::commit::{Commit, Committed, With};
 use air_nats::jobs::Key;
 use air_nats::queue::Queued;
+use air_protocol::budget::Leash;
 use air_protocol::job::{Event, JobStatus};
 use air_protocol::lease::Ending;
 use air_protocol::names::{JobName, TaskId};
@@ -202,6 +203,7 @@ async fn cancel_task(
             (record.failures, record.losses) = (last.failures, last.losses);
             record.replies.clone_from(&last.replies);
             record.parent.clone_from(&last.parent);
+            record.set_leash(Leash::of_record(last));
             record.traceparent.clone_from(&last.traceparent);
             record.spec.clone_from(&last.spec);
         }
@@ -209,6 +211,7 @@ async fn cancel_task(
         if let Some(queued) = message.filter(|_| record.spec.is_none()) {
             record.queued = Some(queued.queued);
             record.parent.clone_from(&queued.parent);
+            record.set_leash(queued.leash.clone());
             record.traceparent.clone_from(&queued.traceparent);
             record.spec = queued.task.as_ref().ok().cloned().map(|mut spec| {
                 spec.id = Some(task.clone());

@@ -6,6 +6,7 @@ use air_nats::Nats;
 use air_nats::commit::{Commit, Committed, NewTask, With};
 use air_nats::jobs::Key;
 use air_nats::records::At;
+use air_protocol::budget::Leash;
 use air_protocol::job::{Event, JobStatus};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Record, Status};
@@ -185,6 +186,7 @@ fn reset(job: &JobName, seq: u64, last: &Record, wire: air_protocol::spec::Wire)
     let mut record = Record::new(last.task.clone(), Status::Reset, last.attempt, now())
         .follows(Some(last.status), seq);
     record.parent.clone_from(&last.parent);
+    record.set_leash(Leash::of_record(last));
     record.traceparent.clone_from(&last.traceparent);
     record.replies.clone_from(&last.replies);
     record.spec = Some(spec);

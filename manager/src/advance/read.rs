@@ -12,6 +12,7 @@ use air_protocol::spec::Spec;
 
 use super::{Failed, Look};
 use crate::backlog::{Backlog, Context, TaskRef};
+use crate::budget;
 use crate::decide::{Folded, Pending};
 use crate::expire::expired;
 use crate::shared::now;
@@ -58,6 +59,7 @@ impl Look<'_> {
             .backlog
             .begin(ledger.accounted, ledger.purged_to, now());
         let mut folded = Folded::default();
+        let mut paid: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut lag = Lag::default();
         loop {
             let (records, more) = self
@@ -68,6 +70,11 @@ impl Look<'_> {
             for (seq, record) in &records {
                 if record.status == air_protocol::record::Status::Failed {
                     folded.failed = Some(record.task.clone());
+                }
+                if *seq > ledger.accounted
+                    && let Some((account, run)) = budget::paid_by(record)
+                {
+                    paid.entry(account).or_default().push(run);
                 }
                 ledger.fold(*seq, record);
                 self.backlog.learn(*seq, record, now());
@@ -83,6 +90,7 @@ impl Look<'_> {
                 return self.check_ahead().await;
             }
         }
+        budget::settle_recorded(self.shared, paid).await?;
         folded.ledger = ledger;
         self.folded = Some(folded);
         Ok(())

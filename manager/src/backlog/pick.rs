@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use air_protocol::budget::{Limits, Wants};
 use air_protocol::lease::{Decision, Target, Verdict};
-use air_protocol::limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX};
-use air_protocol::names::TaskId;
+use air_protocol::limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX, DEPTH_MAX};
+use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::is_live;
 use air_protocol::spec::Spec;
 use air_protocol::task::{Need, When};
@@ -38,6 +39,19 @@ pub struct Ready {
     pub backend: Option<String>,
     /// The image that it asks for.
     pub image: Option<String>,
+    /// Whether an agent works on it.
+    pub agent: bool,
+    /// What is to be reserved for it; none where no account pays for it.
+    pub charge: Option<Charge>,
+}
+
+/// What is to be reserved before a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// The account: its root job.
+    pub account: JobName,
+    /// How much, and for whom.
+    pub wants: Wants,
 }
 
 /// What a pick needs besides the backlog.
@@ -95,16 +109,7 @@ impl Backlog {
                 }
                 Judgement::Decided(_) => break,
                 Judgement::Ready => {
-                    let backend = entry
-                        .backend
-                        .clone()
-                        .or_else(|| context.spec.backend.clone());
-                    let image = entry.image.clone().or_else(|| context.spec.image.clone());
-                    pick.ready = Some(Ready {
-                        target: entry.target(seq),
-                        backend,
-                        image,
-                    });
+                    pick.ready = Some(self.ready(seq, entry, context.spec));
                     break;
                 }
                 Judgement::Blocked => {
@@ -117,6 +122,38 @@ impl Backlog {
         }
         pick.again = again.len() as u64;
         pick
+    }
+
+    fn ready(&self, seq: u64, entry: &Entry, spec: &Spec) -> Ready {
+        let target = entry.target(seq);
+        let charge = self.charge(entry, &target, spec);
+        Ready {
+            target,
+            backend: entry.backend.clone().or_else(|| spec.backend.clone()),
+            image: entry.image.clone().or_else(|| spec.image.clone()),
+            agent: entry.agent.is_some(),
+            charge,
+        }
+    }
+
+    /// The account that the task brings along pays for it, or else that of a job with a budget.
+    fn charge(&self, entry: &Entry, target: &Target, spec: &Spec) -> Option<Charge> {
+        let own = spec.budget.as_ref().map(|_| &self.job);
+        let account = entry.leash.budget.as_ref().or(own)?;
+        let defaults = spec.claude.as_ref();
+        let agent = entry.agent.map(|agent| Limits {
+            usd: agent.usd.or(defaults.and_then(|all| all.max_budget_usd)),
+            turns: (agent.turns).or(defaults.and_then(|all| all.max_turns.map(u64::from))),
+        });
+        let wants = Wants {
+            job: self.job.clone(),
+            task: target.task.clone(),
+            attempt: target.attempt,
+            depth: entry.leash.depth,
+            agent,
+        };
+        let account = account.clone();
+        (!entry.fanout).then_some(Charge { account, wants })
     }
 
     fn judged<'a>(
@@ -134,6 +171,13 @@ impl Backlog {
             return Judgement::Decided(Verdict::Fail {
                 reason: reason.clone(),
             });
+        }
+        if entry.agent.is_some() && entry.leash.depth > DEPTH_MAX {
+            let depth = entry.leash.depth;
+            let reason = format!(
+                "it stands {depth} generations of sub-tasks below a user's task, and an agent's task may stand {DEPTH_MAX}"
+            );
+            return Judgement::Decided(Verdict::Fail { reason });
         }
         for need in &entry.needs {
             let task = self.task_of(need);

@@ -1,6 +1,7 @@
 //! Tests of the backlog: what it picks, decides, and forgets.
 
 use air_nats::queue::Invalid;
+use air_protocol::budget::Leash;
 use air_protocol::lease::Verdict;
 use air_protocol::limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX};
 use air_protocol::spec::Spec;
@@ -11,6 +12,7 @@ use super::*;
 use crate::circle;
 
 mod approval;
+mod charged;
 mod remembered;
 
 const NOW: Time = Time::from_millis(1_000_000);
@@ -32,6 +34,7 @@ fn message(seq: u64, task: &str, attempt: u32, needs: &[&str]) -> Queued {
         id: id(task),
         attempt,
         parent: None,
+        leash: Leash::default(),
         traceparent: None,
         task: Ok(work),
     }

@@ -62,7 +62,15 @@ impl Control {
             News::Signal(job) => {
                 self.backlogs.expect_more(&job);
                 self.agenda.urgently(&job);
+                self.has_room(&job);
             }
+        }
+    }
+
+    /// A job is signalled also when its account has room again: those that wait for it are looked at.
+    fn has_room(&mut self, account: &JobName) {
+        for job in self.over_budget.remove(account).into_iter().flatten() {
+            self.agenda.now(&job);
         }
     }
 

@@ -9,6 +9,7 @@ use air_nats::{End, Error, Nats};
 use air_protocol::names::JobName;
 
 use super::{Control, Done, UnderWay};
+use crate::budget;
 use crate::leases::Leases;
 use crate::shared::now;
 
@@ -94,6 +95,13 @@ impl Control {
             .map(|(job, quiet)| (job, quiet.accounted))
             .collect();
         self.walk = skip + quiet.len();
+        let shared = self.shared.clone();
+        self.spawn(UnderWay::Other, async move {
+            if let Err(error) = budget::poll(&shared).await {
+                tracing::warn!(%error, "could not look at the accounts of budgets");
+            }
+            Done::Nothing
+        });
         let nats = self.shared.nats.clone();
         let before = Seen {
             jobs: self.jobs_told.seen,
@@ -112,6 +120,7 @@ impl Control {
         self.known.clear();
         self.quiet.clear();
         self.backlogs.clear();
+        self.over_budget.clear();
         self.leases = Leases::new(Instant::now());
         self.shared.forget();
         self.jobs_told = Told::default();

@@ -52,6 +52,7 @@ impl Remembered {
 mod tests {
     use air_nats::queue::Queued;
     use air_nats::records::Lasts;
+    use air_protocol::budget::Leash;
     use air_protocol::task::{Task, Work};
     use air_protocol::time::Time;
 
@@ -64,6 +65,7 @@ mod tests {
             id: format!("t{seq}").parse().unwrap(),
             attempt: 1,
             parent: None,
+            leash: Leash::default(),
             traceparent: None,
             task: Ok(Task::new(Work::Run("true".into()))),
         };

@@ -73,6 +73,7 @@ pub(crate) async fn run(
         quiet: HashMap::new(),
         backlogs: Remembered::default(),
         recovering: HashSet::new(),
+        over_budget: HashMap::new(),
         woken: HashSet::new(),
         tasks: JoinSet::new(),
         under_way: HashMap::new(),

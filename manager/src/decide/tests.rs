@@ -1,5 +1,7 @@
 //! Tests of the decision: one view, one step.
 
+mod budget;
+
 use std::time::Duration;
 
 use air_protocol::lease::Target;
@@ -32,6 +34,8 @@ fn ready(backend: Option<&str>) -> Pick {
         target: target(),
         backend,
         image: None,
+        agent: false,
+        charge: None,
     };
     Pick {
         ready: Some(ready),
@@ -47,6 +51,8 @@ struct Seen {
     folded: Option<Folded>,
     pick: Option<Pick>,
     pending: Option<Pending>,
+    refused: Option<Refused>,
+    limited: Option<Time>,
     searched: bool,
 }
 
@@ -62,6 +68,8 @@ impl Seen {
                 last_queued: 0,
                 last_seq: 9,
             }),
+            refused: None,
+            limited: None,
             searched: false,
         }
     }
@@ -78,6 +86,8 @@ impl Seen {
             folded: self.folded.as_ref(),
             pick: self.pick.as_ref(),
             pending: self.pending,
+            refused: self.refused.as_ref(),
+            limited: self.limited,
             searched: self.searched,
             runner: Uuid::nil(),
         };
@@ -297,6 +307,8 @@ fn a_task_to_be_tried_again_of_which_no_message_is_known_is_searched_for() {
             folded,
             pick,
             pending,
+            refused: None,
+            limited: None,
             searched,
         };
         seen.step()
@@ -409,6 +421,8 @@ fn a_completed_job_waits_for_news_and_is_forgotten_at_last() {
         folded: seen.folded.as_ref(),
         pick: seen.pick.as_ref(),
         pending: seen.pending,
+        refused: None,
+        limited: None,
         searched: false,
         runner: Uuid::nil(),
     };
@@ -470,6 +484,8 @@ fn a_job_is_forgotten_only_when_all_its_records_are_purged() {
             folded: seen.folded.as_ref(),
             pick: seen.pick.as_ref(),
             pending: seen.pending,
+            refused: None,
+            limited: None,
             searched: false,
             runner: Uuid::nil(),
         };

@@ -37,6 +37,7 @@ fn lease() -> Lease {
         manager: "m".into(),
         backend: "process".into(),
         realm: None,
+        budget: None,
         claimed: Time::from_millis(900_000),
         renewed: NOW,
         ttl: Span(Duration::from_secs(30)),
@@ -61,6 +62,10 @@ fn message(task: Task) -> Queued {
         id: "t".parse().unwrap(),
         attempt: 2,
         parent: Some("j/parent".into()),
+        leash: Leash {
+            budget: Some("root".parse().unwrap()),
+            depth: 3,
+        },
         traceparent: Some("trace".into()),
         task: Ok(task),
     }

@@ -361,6 +361,8 @@ impl Look {
             folded: self.folded.as_ref(),
             pick: self.pick.as_ref(),
             pending: self.pending,
+            refused: None,
+            limited: None,
             searched: self.searched,
             runner: env.run(),
         };

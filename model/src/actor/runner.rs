@@ -4,6 +4,7 @@
 
 use air_nats::commit::NewTask;
 use air_nats::jobs::Key;
+use air_protocol::budget::Leash;
 use air_protocol::fate::Outcome;
 use air_protocol::job::{Change, Event, JobState};
 use air_protocol::lease::Target;
@@ -444,6 +445,7 @@ fn new_task(job: &JobName, id: &str, parent: Option<String>, task: Task) -> NewT
         task,
         attempt: 1,
         parent,
+        leash: Leash::default(),
         traceparent: None,
     }
 }

@@ -6,6 +6,7 @@ use air_nats::commit::{Commit, NewTask, With};
 use air_nats::jobs::Key;
 use air_nats::records::At;
 use air_protocol::approval::{rejected, replied};
+use air_protocol::budget::Leash;
 use air_protocol::job::{Change, Event, JobState, JobStatus};
 use air_protocol::lease::Ending;
 use air_protocol::names::{JobName, TaskId};
@@ -269,6 +270,7 @@ impl User {
             task: spec,
             attempt: last.attempt + 1,
             parent: None,
+            leash: Leash::default(),
             traceparent: None,
         };
         Some(Commit {

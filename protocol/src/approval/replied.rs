@@ -1,6 +1,7 @@
 //! What a person's reply to a parked task commits. Pure: whoever replies brings the task's last record, and the moment.
 
 use super::{Reply, Waits};
+use crate::budget::Leash;
 use crate::limits::{REPLIES_MAX, REPLY_CHARS_MAX};
 use crate::record::{Record, Status, next_attempt};
 use crate::time::Time;
@@ -99,6 +100,7 @@ fn follower(last: &Record, seq: u64, status: Status, attempt: u32, at: Time) -> 
     let mut record =
         Record::new(last.task.clone(), status, attempt, at).follows(Some(last.status), seq);
     record.parent.clone_from(&last.parent);
+    record.set_leash(Leash::of_record(last));
     record.traceparent.clone_from(&last.traceparent);
     record.replies.clone_from(&last.replies);
     record.spec = last.spec.clone().map(|mut spec| {

@@ -310,6 +310,7 @@ fn working(phase: Phase) -> JobHistory {
         manager: "manager-1".into(),
         backend: "process".into(),
         realm: None,
+        budget: None,
         claimed: Time::from_millis(0),
         renewed: Time::from_millis(20_000),
         ttl: Span(Duration::from_secs(30)),

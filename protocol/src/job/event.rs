@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{JobState, PurgeTo};
+use super::{JobState, OverBudget, PurgeTo};
 use crate::lease::{Ending, Lease};
 use crate::ledger::Ledger;
 use crate::names::TaskId;
@@ -88,6 +88,8 @@ pub enum Event {
         /// Up to this stream sequence.
         at: u64,
     },
+    /// The account of the next task has not enough left, or has it again.
+    OverBudget(Option<OverBudget>),
     /// A user queued a task again, or the records hold no failure any more.
     Retry,
     /// A user lets a failed job go on without its failed tasks.
@@ -113,6 +115,7 @@ impl Event {
             Self::Stop(Ending::Remove) => "remove",
             Self::Bound(_) => "bound",
             Self::Emptied { .. } => "emptied",
+            Self::OverBudget(_) => "over-budget",
             Self::Retry => "retry",
             Self::Resume => "resume",
         }

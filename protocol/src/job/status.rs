@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lease::Lease;
-use crate::names::TaskId;
+use crate::names::{JobName, TaskId};
 
 /// The status of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,4 +74,14 @@ pub struct PurgeTo {
     pub logs: u64,
     /// Revision of the job's spec; 0 where there was none.
     pub spec: u64,
+}
+
+/// Why the next task of a job is not claimed: its account has not enough left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OverBudget {
+    /// The account: its root job.
+    pub account: JobName,
+    /// What is missing.
+    pub reason: String,
 }

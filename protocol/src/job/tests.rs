@@ -178,3 +178,26 @@ fn failed_starts_are_counted_written_and_held_for_the_longest() {
     assert_eq!(state.failed_starts, 2);
     assert!(bytes(&state).contains(r#""failed_starts":2"#));
 }
+
+#[test]
+fn what_an_account_lacks_is_said_until_the_job_is_claimed_or_it_has_enough() {
+    let apply = |state: &JobState, event: &Event| match state.apply(event, NOW).unwrap() {
+        Change::To(next) => *next,
+        Change::NoOp => panic!("{event:?} means nothing"),
+    };
+    let over = apply(&JobState::new(NOW), &samples::over_budget());
+    let lack = over.over_budget.clone().unwrap();
+    assert_eq!(lack.account.as_str(), "root");
+    assert_eq!(
+        over.apply(&samples::over_budget(), NOW).unwrap(),
+        Change::NoOp
+    );
+    assert_eq!(
+        apply(&over, &Event::OverBudget(None)).over_budget,
+        None,
+        "others only hold what is left"
+    );
+    let claimed = apply(&over, &Event::Claim(samples::starting(samples::OWN)));
+    assert_eq!(claimed.over_budget, None);
+    assert!(claimed.apply(&samples::over_budget(), NOW).is_err());
+}

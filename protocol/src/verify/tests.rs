@@ -230,6 +230,7 @@ fn lease(phase: Phase, runner: Uuid) -> Lease {
         manager: "m".into(),
         backend: "process".into(),
         realm: None,
+        budget: None,
         claimed: Time::default(),
         renewed: Time::default(),
         ttl: Span(Duration::from_secs(30)),

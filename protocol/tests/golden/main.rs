@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
+use air_protocol::budget::Account;
 use air_protocol::codec::{self, MSGPACK};
 use air_protocol::event::{Event, Kind};
 use air_protocol::record::Status;
@@ -71,6 +72,10 @@ fn again(name: &str, content_type: Option<&str>, bytes: &[u8], wire: Wire) -> Ve
         },
         "spec" => match codec::decode_spec(bytes) {
             Ok(spec) => codec::encode(wire, &spec),
+            Err(error) => fail(&error),
+        },
+        "account" => match Account::decode(bytes) {
+            Ok(account) => codec::encode(wire, &account),
             Err(error) => fail(&error),
         },
         "event" => match serde_json::from_slice::<Event>(bytes) {
@@ -182,6 +187,7 @@ fn everything_has_every_field() {
     for (name, schema) in [
         ("record-everything", "record"),
         ("state-everything", "state"),
+        ("account-everything", "account"),
     ] {
         let path = format!("../docs/schemas/{schema}.json");
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -32,6 +32,7 @@ fn claimed(runner: Uuid) -> JobState {
         manager: "m".into(),
         backend: "process".into(),
         realm: None,
+        budget: None,
         claimed: NOW,
         renewed: NOW,
         ttl: Span(Duration::from_secs(30)),

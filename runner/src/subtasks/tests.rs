@@ -7,9 +7,14 @@ async fn family(text: &str) -> Result<(Family, Vec<Page>), String> {
     let path = folder.path().join("tasks");
     std::fs::write(&path, text).unwrap();
     let (job, task) = ("j".parse().unwrap(), "t".parse().unwrap());
+    let leash = Leash {
+        budget: Some("root".parse().unwrap()),
+        depth: 4,
+    };
     let parent = Parent {
         job: &job,
         task: &task,
+        leash: &leash,
         traceparent: Some("trace"),
         wire: Wire::Json,
     };
@@ -45,6 +50,8 @@ async fn a_small_family_is_one_batch() {
     assert_eq!((second.job.as_str(), second.id.as_str()), ("other", "x"));
     assert_eq!(second.task.job, None);
     assert_eq!(second.traceparent.as_deref(), Some("trace"));
+    assert_eq!(second.leash.depth, 4);
+    assert_eq!(second.leash.budget, Some("root".parse().unwrap()));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod ends;
 mod family;
+mod paid;
 mod stage;
 
 use std::fs;

@@ -164,6 +164,11 @@ impl Stage {
 
     /// Claims the job for the message at `seq`.
     pub(crate) async fn claim(&self, seq: u64) -> Claimed {
+        self.claim_paid(seq, None).await
+    }
+
+    /// The same, naming the account in which something is reserved for the runner.
+    pub(crate) async fn claim_paid(&self, seq: u64, account: Option<&JobName>) -> Claimed {
         let queued = self
             .nats
             .queued_at(&self.job, seq)
@@ -183,6 +188,7 @@ impl Stage {
             manager: "test".into(),
             backend: "process".into(),
             realm: None,
+            budget: account.cloned(),
             claimed: now(),
             renewed: now(),
             ttl: Span(self.ttl),

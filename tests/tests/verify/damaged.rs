@@ -213,6 +213,7 @@ async fn keys_that_do_not_say_what_happened() {
         manager: "m".into(),
         backend: "process".into(),
         realm: None,
+        budget: None,
         claimed: first.ended,
         renewed: first.ended,
         ttl: air_protocol::time::Span(air_protocol::limits::LEASE_TTL_DEFAULT),

@@ -331,4 +331,25 @@ pub(super) const GUARDS: &[Guard] = &[
         instead: "needed(&record.task)",
         caught: manager("expire::tests::the_last_record_of_an_open_or_needed_task_stays"),
     },
+    Guard {
+        name: "what is reserved is not reserved again",
+        file: "protocol/src/budget/account.rs",
+        source: "        Some(self.unspent()?.saturating_sub(self.reserved))\n",
+        instead: "        self.unspent()\n",
+        caught: protocol("budget::account::tests::each_claim_leaves_enough_for_those_before_it"),
+    },
+    Guard {
+        name: "a runner that has begun keeps what is reserved for it",
+        file: "protocol/src/budget/account.rs",
+        source: "        self.reserved.get(&runner) == Some(judged) && self.settle(runner, taken)\n",
+        instead: "        let _ = judged;\n        self.settle(runner, taken)\n",
+        caught: protocol("budget::account::tests::who_has_begun_since_it_was_judged_is_left_alone"),
+    },
+    Guard {
+        name: "a task of an account that is gone is not let off",
+        file: "manager/src/budget.rs",
+        source: "        return (None, Err(gone(&charge.account)));\n",
+        instead: "        return (None, Ok(()));\n",
+        caught: manager("budget::tests::a_task_of_an_account_that_is_gone_is_not_let_off"),
+    },
 ];

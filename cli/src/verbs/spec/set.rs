@@ -7,14 +7,33 @@ use serde_json::{Map, Value};
 use crate::Failure;
 
 /// Keys that hold keys of their own.
-const PARENTS: [(&str, &[&str]); 4] = [
+const PARENTS: [(&str, &[&str]); 6] = [
     ("retry", &["max", "backoff", "max_backoff"]),
     ("resources", &["cpu", "memory"]),
+    (
+        "budget",
+        &["usd", "tokens", "turns", "tasks", "depth", "wall"],
+    ),
+    (
+        "claude",
+        &["model", "max_turns", "max_budget_usd", "bypass_permissions"],
+    ),
     ("env", &[]),
     ("labels", &[]),
 ];
 /// Keys whose values are no text.
-const NUMBERS: [&str; 2] = ["v", "retry.max"];
+const NUMBERS: [&str; 10] = [
+    "v",
+    "retry.max",
+    "budget.usd",
+    "budget.tokens",
+    "budget.turns",
+    "budget.tasks",
+    "budget.depth",
+    "claude.max_turns",
+    "claude.max_budget_usd",
+    "claude.bypass_permissions",
+];
 
 /// The spec with these pairs.
 ///
@@ -131,6 +150,10 @@ mod tests {
             Spec::default()
         );
         assert_eq!(set(&[r#"env={"A":"b"}"#]).unwrap().env["A"], "b");
+        let budget = set(&["budget.usd=1.5", "budget.depth=3", "budget.wall=2h"]);
+        let budget = budget.unwrap().budget.unwrap();
+        assert_eq!(budget.usd, Some("1.5".parse().unwrap()));
+        assert_eq!((budget.depth, budget.tasks), (Some(3), None));
     }
 
     #[test]

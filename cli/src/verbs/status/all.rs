@@ -111,7 +111,11 @@ fn row(job: JobName, key: &Key, spec: &Result<Spec, String>, queued: u64) -> Row
             Some(format!("the key cannot be read: {reason}"))
         }
         (_, Err(reason)) => Some(format!("the spec is invalid: {reason}")),
-        _ => state.and_then(|state| state.start_error.clone()),
+        _ => state.and_then(|state| {
+            let lack = state.over_budget.as_ref();
+            let lack = lack.map(|lack| format!("over budget: {}", lack.reason));
+            lack.or_else(|| state.start_error.clone())
+        }),
     };
     Row {
         job,

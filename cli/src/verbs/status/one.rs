@@ -6,6 +6,8 @@ use air_nats::Nats;
 use air_nats::jobs::Key;
 use air_nats::managers::Heartbeat;
 use air_nats::queue::Queued;
+use air_protocol::budget::Account;
+use air_protocol::cost::Usd;
 use air_protocol::job::{JobState, JobStatus};
 use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
@@ -34,6 +36,9 @@ struct Detail {
     /// Tasks that wait for a person.
     parked: Vec<TaskView>,
     managers: Vec<String>,
+    /// The account of the job's budget, or of that which its next task waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<Account>,
     /// What keeps the job from going on, and how to mend it.
     problems: Vec<String>,
 }
@@ -72,6 +77,7 @@ async fn find(nats: &Nats, job: &JobName) -> Result<Detail, Failure> {
     };
     let mut problems = problems(job, &key, &spec, &blocked, managers.is_empty(), queue);
     problems.extend(backend);
+    let account = account(nats, job, key.state(), spec.as_ref().ok()).await?;
     Ok(Detail {
         job: job.clone(),
         revision: key.revision(),
@@ -82,6 +88,7 @@ async fn find(nats: &Nats, job: &JobName) -> Result<Detail, Failure> {
         blocked,
         parked,
         managers: managers.into_iter().map(|one| one.manager).collect(),
+        account,
         problems,
     })
 }
@@ -91,6 +98,21 @@ async fn parked(nats: &Nats, job: &JobName) -> Result<Vec<TaskView>, Failure> {
     let mut views = Known::all(nats, job).await?.views(job, None);
     views.retain(|view| view.person.is_some());
     Ok(views)
+}
+
+/// The account that the next task waits for, or that of the job's own budget; a job without either has none.
+async fn account(
+    nats: &Nats,
+    job: &JobName,
+    state: Option<&JobState>,
+    spec: Option<&Spec>,
+) -> Result<Option<Account>, Failure> {
+    let lacking = state.and_then(|state| state.over_budget.as_ref());
+    let own = spec.and_then(|spec| spec.budget.as_ref()).map(|_| job);
+    match lacking.map(|lack| &lack.account).or(own) {
+        Some(root) => Ok(nats.account(root).await?.0),
+        None => Ok(None),
+    }
 }
 
 /// Says that the next task waits for a backend that no manager has.
@@ -162,6 +184,12 @@ fn state_problems(job: &JobName, state: &JobState, problems: &mut Vec<String>) {
             why.unwrap_or_default()
         ));
     }
+    if let Some(lack) = &state.over_budget {
+        problems.push(format!(
+            "the account `{}` has not enough left: {}; `airx resume {} --budget-usd 5` grants more (also --budget-tokens, -turns, -tasks and -wall)",
+            lack.account, lack.reason, lack.account
+        ));
+    }
     if let Some(error) = &state.start_error {
         let times = count(u64::from(state.failed_starts), "failed start");
         problems.push(format!("its runner does not start ({times}): {error}"));
@@ -210,6 +238,9 @@ fn table(app: &App, detail: &Detail) -> String {
             detail.scheduled
         ),
     );
+    if let Some(account) = &detail.account {
+        say("budget", &budget(account));
+    }
     let managers = match detail.managers.as_slice() {
         [] => "none".to_owned(),
         names => names.join(", "),
@@ -248,6 +279,32 @@ fn table(app: &App, detail: &Detail) -> String {
         let _ = writeln!(text, "{} {problem}", app.console.paint(Colour::Yellow, "!"));
     }
     text
+}
+
+/// What is spent, and reserved by those that run, of what may be.
+fn budget(account: &Account) -> String {
+    let (total, spent, held) = (account.total(), account.spent, account.reserved_sum());
+    let part = |word: &str, total: Option<u64>, spent: u64, held: u64| {
+        total.map(|total| match held {
+            0 => format!("{spent} of {total} {word}"),
+            held => format!("{spent} of {total} {word} ({held} reserved)"),
+        })
+    };
+    let usd = total.usd.map(|total| match held.usd {
+        Usd::ZERO => format!("{} of {total}", spent.usd),
+        held => format!("{} of {total} ({held} reserved)", spent.usd),
+    });
+    let parts = [
+        usd,
+        part("tokens", total.tokens, spent.tokens, held.tokens),
+        part("turns", total.turns, spent.turns, held.turns),
+        part("tasks", total.tasks, spent.tasks, held.tasks),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        return format!("{} spent", spent.usd);
+    }
+    parts.join(", ")
 }
 
 fn running(state: &JobState) -> Option<String> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::samples::{NOW, OTHER, OWN, TTL, lease, of_runner, starting};
+use super::samples::{NOW, OTHER, OWN, TTL, lease, of_runner, over_budget, starting};
 use crate::job::{Change, Event, JobState};
 use crate::lease::{Decision, Ending, Lease, Phase, Target, Verdict};
 use crate::ledger::Ledger;
@@ -57,6 +57,8 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Emptied { at: 60 },
             Event::Retry,
             Event::Resume,
+            over_budget(),
+            Event::OverBudget(None),
         ]),
     ]
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::job::{Event, JobState, JobStatus, PurgeTo};
+use crate::job::{Event, JobState, JobStatus, OverBudget, PurgeTo};
 use crate::lease::{Decision, Ending, Lease, Phase, Running, Target, Verdict};
 use crate::ledger::Ledger;
 use crate::record::Status;
@@ -84,6 +84,7 @@ pub(super) fn lease(runner: Uuid, phase: Phase) -> Lease {
         manager: "manager-1".into(),
         backend: "process".into(),
         realm: Some("machine-1".into()),
+        budget: None,
         claimed: NOW,
         renewed: NOW,
         ttl: Span(TTL),
@@ -185,11 +186,21 @@ pub(super) fn events() -> Vec<(String, Event)> {
     ];
     events.extend(plain.map(|event| (event.as_str().to_owned(), event)));
     events.extend([
+        ("over-budget (some)".into(), over_budget()),
+        ("over-budget (none)".into(), Event::OverBudget(None)),
         ("fold (nothing new)".into(), Event::Fold(Ledger::default())),
         ("drained (later)".into(), Event::Drained { at: 60 }),
         ("drained (earlier)".into(), Event::Drained { at: 50 }),
     ]);
     events
+}
+
+/// The account has not enough left.
+pub(super) fn over_budget() -> Event {
+    Event::OverBudget(Some(OverBudget {
+        account: "root".parse().unwrap(),
+        reason: "the next task wants 1.00 USD, and 0.25 USD are left".into(),
+    }))
 }
 
 /// Every event that names a runner.
