@@ -20,6 +20,7 @@ pub mod limits;
 pub mod names;
 pub mod quote;
 pub mod record;
+pub mod resources;
 pub mod spec;
 pub mod task;
 pub mod time;

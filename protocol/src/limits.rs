@@ -90,6 +90,8 @@ pub const LEASE_TTL_DEFAULT: Duration = Duration::from_secs(30);
 pub const LEASE_TTL_MIN: Duration = Duration::from_secs(3);
 /// Time that a process may take from claim to start.
 pub const START_WITHIN_PROCESS: Duration = Duration::from_secs(10);
+/// Time that a container may take from claim to start: its image may have to be fetched.
+pub const START_WITHIN_CONTAINER: Duration = Duration::from_secs(10 * 60);
 /// Time for which records are kept, unless the spec says otherwise.
 pub const KEEP_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The shortest time for which records are kept.

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::cost::Usd;
 use crate::limits::{KEEP_DEFAULT, KEEP_MIN, LEASE_TTL_DEFAULT, LEASE_TTL_MIN, TIMEOUT_DEFAULT};
 use crate::quote::quote;
-use crate::task::{Resources, Retry, Task, is_env_name};
+use crate::task::{ResourceRule, Resources, Retry, Task, is_env_name};
 use crate::time::Span;
 
 /// The wishes of a user for one job; all optional.
@@ -164,6 +164,9 @@ pub enum SpecRule {
     /// A rule by which tasks wait for a person.
     #[error(transparent)]
     Approval(#[from] ApprovalFault),
+    /// Resources that are no quantities.
+    #[error(transparent)]
+    Resources(#[from] ResourceRule),
 }
 
 impl Default for Spec {
@@ -216,6 +219,9 @@ impl Spec {
             return Err(SpecRule::Keep(Span(self.keep())));
         }
         approval::check(&self.approval)?;
+        if let Some(resources) = &self.resources {
+            resources.check()?;
+        }
         if let Some(name) = self.env.keys().find(|name| !is_env_name(name)) {
             return Err(SpecRule::EnvName(name.clone()));
         }

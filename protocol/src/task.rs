@@ -19,6 +19,7 @@ use crate::limits::{
 };
 use crate::names::{JobName, NameError, TaskId};
 use crate::quote::quote;
+pub use crate::resources::{ResourceRule, Resources};
 use crate::time::{Span, Time};
 
 /// One unit of work. Only the work itself (`run`, `exec`, `claude` or `fanout`) must be given.
@@ -333,19 +334,6 @@ impl Retry {
     }
 }
 
-/// Resources of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Resources {
-    /// CPUs, such as `500m` or `2`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    /// Memory, such as `512Mi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-}
-
 /// A rule that a task breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TaskRule {
@@ -379,6 +367,9 @@ pub enum TaskRule {
     /// A rule of work for an agent.
     #[error(transparent)]
     Claude(#[from] ClaudeRule),
+    /// Resources that are no quantities.
+    #[error(transparent)]
+    Resources(#[from] ResourceRule),
 }
 
 /// Whether a user may set an environment variable of this name.
@@ -444,6 +435,9 @@ impl Task {
             if value.contains('\0') {
                 return Err(TaskRule::Nul("env"));
             }
+        }
+        if let Some(resources) = &self.resources {
+            resources.check()?;
         }
         if self.needs.len() > TASK_NEEDS_MAX {
             return Err(TaskRule::Needs(self.needs.len()));
