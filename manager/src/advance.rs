@@ -8,16 +8,16 @@ use air_nats::Error as NatsError;
 use air_nats::jobs::{Key, Swap};
 use air_protocol::codec::encode;
 use air_protocol::event::{Data, Kind};
-use air_protocol::job::{Event, Invalid, JobState, JobStatus};
+use air_protocol::job::{Invalid, JobState, JobStatus};
 use air_protocol::names::JobName;
-use air_protocol::record::error_text;
 use air_protocol::spec::Wire;
 use uuid::Uuid;
 
-use crate::backend::{Order, SpawnError};
+use crate::backend::Order;
 use crate::backlog::{Backlog, Pick, Ready};
-use crate::decide::{Folded, Pending, Refused, Rest, Step, View, decide, then};
+use crate::decide::{Folded, Pending, Refused, Rest, Step, View, decide};
 use crate::expire::Expired;
+use crate::launch::Launch;
 use crate::requeue::{self, Found};
 use crate::shared::{Shared, now};
 use crate::{budget, empty, remove, settle};
@@ -54,14 +54,12 @@ pub(crate) enum Failed {
 }
 
 /// How a look at a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A runner was started.
-    Started,
+    /// A task was claimed; its runner is to be started.
+    Claimed(Box<Launch>),
     /// There is nothing to do, for now.
     Rest(Rest),
-    /// There is a task to run, and no place for a runner.
-    Full,
     /// Records whose time is over are left: the next look purges more.
     More,
     /// There is no such job.
@@ -128,6 +126,7 @@ impl Look<'_> {
     async fn run(&mut self) -> Result<Outcome, Failed> {
         for _ in 0..STEPS_MAX {
             let spec = self.shared.spec(self.job);
+            let offers = self.shared.fleet.offers();
             let view = View {
                 now: now(),
                 key: &self.key,
@@ -139,6 +138,7 @@ impl Look<'_> {
                 limited: self.shared.key_limited(now()),
                 searched: self.searched,
                 runner: Uuid::now_v7(),
+                offers: &offers,
             };
             let step = decide(&view, &self.shared.me)?;
             tracing::trace!(job = %self.job, ?step, "step");
@@ -268,11 +268,11 @@ impl Look<'_> {
     }
 
     async fn claim(&mut self, state: JobState, ready: Ready) -> Result<Option<Outcome>, Failed> {
-        let Ok(place) = self.shared.places.clone().try_acquire_owned() else {
-            return Ok(Some(Outcome::Full));
-        };
-        let Some(lease) = state.lease() else {
+        let Some(lease) = state.lease().cloned() else {
             return Ok(None);
+        };
+        let Some(place) = self.shared.fleet.take(&lease.backend) else {
+            return Ok(Some(Outcome::Rest(Rest::Full(vec![lease.backend]))));
         };
         if !self.reserve(lease.runner, &ready).await? {
             return Ok(None);
@@ -297,41 +297,18 @@ impl Look<'_> {
             seq: target.seq,
             runner: lease.runner,
             fence,
+            backend: lease.backend,
             state: hand_over(&state),
-            image: ready.image.clone(),
+            image: ready.image,
+            resources: ready.resources,
         };
-        let spawned = self.shared.backend.spawn(&order, place);
-        air_nats::crash::point("spawned");
-        self.shared.tell(Kind::Claimed, self.job, data).await;
-        match spawned {
-            Ok(()) => Ok(Some(Outcome::Started)),
-            Err(error) => {
-                self.start_failed(lease.runner, &error).await?;
-                self.give_back(lease.runner, &ready).await?;
-                Ok(None)
-            }
-        }
-    }
-
-    async fn start_failed(&mut self, runner: Uuid, error: &SpawnError) -> Result<(), Failed> {
-        tracing::warn!(job = %self.job, %error, "no runner");
-        let Some(state) = self.key.state() else {
-            return Ok(());
-        };
-        let event = Event::StartFailed {
-            runner,
-            hold_until: now().after(hold(state.failed_starts)),
-            counts: matches!(error, SpawnError::Refused(_)),
-            reason: error_text(&error.to_string()),
-        };
-        let next = then(state, &event, now())?;
-        let fence = self.key.revision();
-        if self.swap(&next).await? {
-            let reason = error.to_string();
-            (self.shared.tell_unstarted(self.job, runner, fence, reason)).await;
-        }
-        self.forget();
-        Ok(())
+        let state = Box::new(state);
+        Ok(Some(Outcome::Claimed(Box::new(Launch {
+            order,
+            place,
+            state,
+            data,
+        }))))
     }
 
     async fn remove(&mut self) -> Result<Option<Outcome>, Failed> {

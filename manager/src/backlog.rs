@@ -14,7 +14,7 @@ use air_protocol::budget::{Leash, Limits};
 use air_protocol::lease::Target;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Last, Record, Status, is_live};
-use air_protocol::task::{Need, Work};
+use air_protocol::task::{Need, Resources, Work};
 use air_protocol::time::Time;
 
 mod pick;
@@ -93,6 +93,7 @@ struct Entry {
     agent: Option<Limits>,
     /// It only queues the rest of a family, which nobody pays for.
     fanout: bool,
+    resources: Option<Resources>,
     /// Needs that are not met yet.
     needs: Vec<Need>,
     /// All needs: their records must stay until the task has run.
@@ -384,6 +385,7 @@ impl Entry {
             leash: message.leash,
             agent: None,
             fanout: false,
+            resources: None,
             needs: Vec::new(),
             wants: Vec::new(),
             seen: HashMap::new(),
@@ -405,6 +407,7 @@ impl Entry {
                         turns: claude.max_turns.map(u64::from),
                     });
                 }
+                entry.resources = task.resources;
             }
         }
         entry

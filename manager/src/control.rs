@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::advance::{Failed, Outcome, advance};
 use crate::agenda::Agenda;
-use crate::backend::process::{self, Exit};
+use crate::backend::End;
 use crate::backlog::Backlog;
 use crate::decide::Rest;
 use crate::feeds::News;
@@ -26,10 +26,14 @@ use crate::shared::Shared;
 use crate::{OnStop, Options};
 
 mod hear;
+mod parked;
+mod places;
 mod poll;
 mod remembered;
 mod start;
 
+use parked::Parked;
+use places::next_limits;
 use poll::Told;
 use remembered::Remembered;
 pub(crate) use start::run;
@@ -50,7 +54,8 @@ enum Done {
     Look(Box<Backlog>, Result<Outcome, Failed>),
     Recovery(Option<Key>),
     Poll(Result<poll::Sight, air_nats::Error>),
-    Live(HashSet<Uuid>),
+    /// Runners that live no longer.
+    Gone(HashSet<Uuid>),
     Nothing,
 }
 
@@ -92,6 +97,7 @@ struct Control {
     /// Jobs whose key is final.
     quiet: HashMap<JobName, Quiet>,
     backlogs: Remembered,
+    parked: Parked,
     recovering: HashSet<JobName>,
     /// Jobs whose next task waits for an account, by the account.
     over_budget: HashMap<JobName, BTreeSet<JobName>>,
@@ -119,7 +125,7 @@ impl Control {
     async fn run(
         mut self,
         mut news: mpsc::Receiver<News>,
-        mut exits: mpsc::UnboundedReceiver<Exit>,
+        mut ends: mpsc::UnboundedReceiver<End>,
         shutdown: impl Future<Output = ()>,
     ) {
         tokio::pin!(shutdown);
@@ -128,6 +134,8 @@ impl Control {
         let mut poll = tokio::time::interval(self.options.poll);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut link = self.shared.nats.link();
+        let mut freed = self.shared.fleet.freed();
+        let mut limits = self.options.new_limits.clone();
         tracing::info!(manager = %self.shared.me.id, runners_max = self.options.runners_max, "manager started");
         self.tell(Kind::ManagerUp).await;
         loop {
@@ -139,13 +147,15 @@ impl Control {
                         self.hear(one).await;
                     }
                 }
-                Some(exit) = exits.recv() => self.on_exit(exit),
+                Some(end) = ends.recv() => self.on_end(end),
                 Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match done {
                     Ok((id, done)) => self.on_done(id, done),
                     Err(error) => self.on_broken(&error),
                 },
                 _ = tick.tick() => self.on_tick(),
                 _ = poll.tick() => self.start_poll(),
+                Ok(()) = freed.changed() => self.wake_parked(),
+                Some(limits) = next_limits(&mut limits) => self.set_limits(limits),
                 Ok(()) = link.changed() => {
                     let up = link.borrow_and_update().up;
                     if self.era != self.shared.era() {
@@ -156,30 +166,38 @@ impl Control {
             }
             self.start_looks();
         }
-        self.stop(&mut exits).await;
+        self.stop(&mut ends).await;
     }
 
     /// Claims nothing more; lets what is under way end; waits for the runners if that is wanted.
-    async fn stop(&mut self, exits: &mut mpsc::UnboundedReceiver<Exit>) {
+    async fn stop(&mut self, ends: &mut mpsc::UnboundedReceiver<End>) {
         self.room.send_replace(0);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let ended = async {
+            while let Some(done) = self.tasks.join_next().await {
+                // Claimed meanwhile: its runner is started all the same, or it would wait for another manager.
+                if let Ok(Done::Look(_, Ok(Outcome::Claimed(claimed)))) = done {
+                    self.start_launch(*claimed);
+                }
+            }
+        };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
             tracing::warn!("NATS does not answer; what was under way is left to other managers");
             self.tasks.abort_all();
             return;
         }
         if self.options.on_stop == OnStop::HandBack {
-            self.shared.backend.terminate();
+            self.shared.fleet.stop().await;
         }
-        while self.options.on_stop != OnStop::Leave && self.shared.backend.running() > 0 {
-            if exits.recv().await.is_none() {
-                break;
+        while self.options.on_stop != OnStop::Leave && self.shared.fleet.running() > 0 {
+            match ends.recv().await {
+                Some(end) => drop(self.shared.fleet.ended(end.runner)),
+                None => break,
             }
         }
         self.tell(Kind::ManagerDown).await;
         let _ = self.shared.nats.forget_manager(&self.shared.me.id).await;
         self.shared.nats.flush().await;
-        tracing::info!(manager = %self.shared.me.id, runners = self.shared.backend.running(), "manager stopped");
+        tracing::info!(manager = %self.shared.me.id, runners = self.shared.fleet.running(), "manager stopped");
     }
 
     async fn tell(&self, kind: Kind) {
@@ -190,7 +208,8 @@ impl Control {
         self.shared.nats.emit(kind, data).await;
     }
 
-    fn on_exit(&mut self, exit: Exit) {
+    fn on_end(&mut self, End { runner, exit }: End) {
+        let backend = self.shared.fleet.ended(runner).unwrap_or_default();
         let why = if exit.is_unavailable() {
             Why::Unavailable
         } else {
@@ -198,16 +217,17 @@ impl Control {
         };
         // One that ended well has released its lease: there is nothing to remember.
         let suspect = if exit.is_clean() {
-            self.leases.of_runner(exit.runner)
+            self.leases.of_runner(runner)
         } else {
-            self.leases.ended(exit.runner, why, Instant::now())
+            self.leases.ended(runner, why, Instant::now())
         };
         if !exit.is_clean() || suspect.is_some() {
-            tracing::debug!(runner = %exit.runner, code = exit.code, "a runner ended");
+            tracing::debug!(%runner, ?exit, "a runner ended");
         }
         if !exit.is_clean() {
+            let shared = self.shared.clone();
             self.spawn(UnderWay::Other, async move {
-                process::kill(exit.runner).await;
+                shared.fleet.kill(&backend, runner).await;
                 Done::Nothing
             });
         }
@@ -247,27 +267,13 @@ impl Control {
         }
     }
 
-    /// Looks for runners of this machine that live no longer, and are no children of this manager.
+    /// Looks for runners that the backends can see, that live no longer, and that this manager did not start.
     fn look_for_runners(&mut self) {
-        let Some(realm) = self.shared.me.realm.clone() else {
-            return;
-        };
-        let mut runners = self.leases.runners_in(&realm, Instant::now());
-        let children = self.shared.backend.children();
-        runners.retain(|runner| !children.contains(runner));
-        if runners.is_empty() {
-            return;
+        let (leases, now) = (&self.leases, Instant::now());
+        let in_realm = |realm: &str, within| leases.runners_in(realm, within, now);
+        if let Some(look) = self.shared.fleet.look_for(in_realm) {
+            self.spawn(UnderWay::Other, async { Done::Gone(look.await) });
         }
-        self.spawn(UnderWay::Other, async move {
-            // What cannot be looked at proves nobody dead.
-            let Ok(live) = process::live_runners().await else {
-                return Done::Live(HashSet::new());
-            };
-            let gone = runners
-                .into_iter()
-                .filter(|runner| live.lacks(&runner.to_string()));
-            Done::Live(gone.collect())
-        });
     }
 
     fn spawn(&mut self, what: UnderWay, task: impl Future<Output = Done> + Send + 'static) {
@@ -292,7 +298,7 @@ impl Control {
                     self.leases.observe(&job, key.revision(), key.state(), now);
                 }
             }
-            (Done::Live(gone), _) => {
+            (Done::Gone(gone), _) => {
                 for runner in gone {
                     if let Some(suspect) = self.leases.of_runner(runner) {
                         self.start_recovery(Suspect {
@@ -336,12 +342,24 @@ impl Control {
         let now = Instant::now();
         let mut keep = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
         match outcome {
-            Ok(Outcome::Started) => keep = true,
-            Ok(Outcome::Full | Outcome::More) => {
+            Ok(Outcome::Claimed(claimed)) => {
+                keep = true;
+                self.start_launch(*claimed);
+            }
+            Ok(Outcome::More) => {
                 keep = true;
                 self.agenda.again(job);
             }
-            Ok(Outcome::Rest(Rest::OtherBackend)) if self.woken.contains(job) => self.pass_on(job),
+            Ok(Outcome::Rest(Rest::OtherBackend)) => self.pass_on(job),
+            Ok(Outcome::Rest(Rest::Full(backends))) => {
+                keep = true;
+                self.on_full(job, backends);
+            }
+            Ok(Outcome::Rest(Rest::Away(until))) => {
+                let wait = until.since(crate::shared::now()) + Duration::from_millis(1);
+                self.agenda.at(job, now + wait);
+                self.pass_on(job);
+            }
             Ok(Outcome::Rest(Rest::Held(until))) => {
                 let wait = until.since(crate::shared::now()) + Duration::from_millis(1);
                 self.agenda.at(job, now + wait);
@@ -375,8 +393,11 @@ impl Control {
         }
     }
 
-    /// Another manager may have the backend: the wake-up that came here is passed on to all, once.
+    /// Another manager may have the backend: a wake-up that came here is passed on to all, once.
     fn pass_on(&mut self, job: &JobName) {
+        if !self.woken.contains(job) {
+            return;
+        }
         let (shared, job) = (self.shared.clone(), job.clone());
         self.spawn(UnderWay::Other, async move {
             shared.nats.signal(&job).await;
@@ -387,8 +408,7 @@ impl Control {
     /// Starts as many looks as there is room for.
     fn start_looks(&mut self) {
         loop {
-            let places = self.shared.places.available_permits();
-            let room = places > self.claiming;
+            let room = self.shared.fleet.free() > self.claiming;
             if self.looks >= LOOKS_MAX.max(self.options.runners_max) {
                 break;
             }
@@ -397,16 +417,17 @@ impl Control {
             };
             self.start_look(job, room);
         }
-        let free = self
-            .shared
-            .places
-            .available_permits()
-            .saturating_sub(self.claiming + self.agenda.len());
+        let free = self.shared.fleet.free();
+        let free = free.saturating_sub(self.claiming + self.agenda.len());
         self.room
             .send_if_modified(|room| std::mem::replace(room, free) != free);
-        let runners = self.shared.backend.running();
-        self.beat
-            .send_if_modified(|beat| std::mem::replace(&mut beat.runners, runners) != runners);
+        let (runners, backends) = (self.shared.fleet.running(), self.shared.fleet.names());
+        self.beat.send_if_modified(|beat| {
+            let fewer = std::mem::replace(&mut beat.runners, runners) != runners;
+            let others = beat.backends != backends;
+            beat.backends = backends;
+            fewer || others
+        });
     }
 
     fn start_look(&mut self, job: JobName, room: bool) {

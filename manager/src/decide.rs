@@ -15,18 +15,13 @@ use uuid::Uuid;
 
 use crate::advance::HOLD_MAX;
 use crate::backlog::{Pick, Ready};
+use crate::offers::{Choice, Offer, choose};
 
 /// What a manager is, as far as claims say it.
 #[derive(Debug, Clone)]
 pub struct Me {
     /// Its id.
     pub id: String,
-    /// Its backend.
-    pub backend: String,
-    /// Time that the backend may take from claim to start.
-    pub start_within: Span,
-    /// Processes that it can see.
-    pub realm: Option<String>,
 }
 
 /// What is known of a job. What is `None` was not looked at.
@@ -52,6 +47,8 @@ pub struct View<'a> {
     pub searched: bool,
     /// A fresh id, for the runner of a claim.
     pub runner: Uuid,
+    /// What the manager's backends offer, in their order.
+    pub offers: &'a [Offer],
 }
 
 /// Nothing could be reserved for a task.
@@ -105,7 +102,7 @@ pub enum Step {
     Requeue,
     /// Write this state; nothing follows from it but what the next look says.
     Write(Box<JobState>),
-    /// Write this state; then start the runner.
+    /// Write this state; then have the backend of its lease start the runner.
     Claim(Box<JobState>, Ready),
     /// Write this state; then commit the decisions in its lease.
     Settle(Box<JobState>),
@@ -136,10 +133,14 @@ pub enum Rest {
     Held(Time),
     /// Tasks wait for others, for their time, or for a person.
     Blocked,
-    /// The next task is for another backend.
+    /// The next task is for a backend that this manager does not have.
     OtherBackend,
     /// The account of this name has not enough left for the next task.
     OverBudget(JobName),
+    /// The backends that can run the next task have no place for it.
+    Full(Vec<String>),
+    /// The backend that can run the next task is away until then.
+    Away(Time),
     /// The key, or a record, is of a newer version: this manager leaves the job to those that know it.
     Newer,
 }
@@ -260,27 +261,42 @@ fn act(
             };
             settle(view, me, &open, vec![decision], spec)
         }
-        Some(Ready {
-            backend: Some(backend),
-            ..
-        }) if *backend != me.backend => Ok(rest(Rest::OtherBackend)),
-        Some(ready) => {
-            if let Some(until) = view.limited.filter(|until| ready.agent && *until > now) {
-                return Ok(rest(Rest::Held(until)));
-            }
-            if let Some(refused) = view.refused.filter(|one| one.target == ready.target) {
-                return over_budget(view, &open, &refused.why, rest);
-            }
-            let phase = Phase::Starting {
-                target: ready.target.clone(),
-            };
-            let mut lease = lease(view, me, spec, phase);
-            lease.budget = ready.charge.as_ref().map(|charge| charge.account.clone());
-            let state = then(&open, &Event::Claim(lease), now)?;
-            Ok(Step::Claim(Box::new(state), ready.clone()))
-        }
+        Some(ready) => claim(view, me, spec, &open, ready, rest),
         None => Ok(rest(Rest::Blocked)),
     }
+}
+
+/// Claims the job for its next task, where a backend has a place for it and its account has enough left.
+fn claim(
+    view: &View<'_>,
+    me: &Me,
+    spec: &Spec,
+    open: &JobState,
+    ready: &Ready,
+    rest: impl Fn(Rest) -> Step,
+) -> Result<Step, Invalid> {
+    let limited = |until: &Time| ready.agent && *until > view.now;
+    if let Some(until) = view.limited.filter(limited) {
+        return Ok(rest(Rest::Held(until)));
+    }
+    let offer = match choose(view.offers, ready.ask()) {
+        Choice::Take(offer) => offer,
+        // Not to be written for: it is looked at again with the next place.
+        Choice::Full(all) if *view.key != Key::Absent => return Ok(Step::Rest(Rest::Full(all))),
+        Choice::Full(all) => return Ok(rest(Rest::Full(all))),
+        Choice::Away(until) => return Ok(rest(Rest::Away(until))),
+        Choice::Nobody => return Ok(rest(Rest::OtherBackend)),
+    };
+    if let Some(refused) = view.refused.filter(|one| one.target == ready.target) {
+        return over_budget(view, open, &refused.why, rest);
+    }
+    let phase = Phase::Starting {
+        target: ready.target.clone(),
+    };
+    let mut lease = lease(view, me, spec, phase, &offer);
+    lease.budget = ready.charge.as_ref().map(|charge| charge.account.clone());
+    let state = then(open, &Event::Claim(lease), view.now)?;
+    Ok(Step::Claim(Box::new(state), ready.clone()))
 }
 
 /// Nothing could be reserved for the next task: the job says so while the account lacks it, and rests.
@@ -396,7 +412,10 @@ fn settle(
     decisions: Vec<Decision>,
     spec: &Spec,
 ) -> Result<Step, Invalid> {
-    let lease = lease(view, me, spec, Phase::Settling { decisions });
+    // No runner is started: the backend says where the manager is, and no more.
+    let first = view.offers.first().cloned();
+    let offer = first.unwrap_or_else(|| Offer::plain("none"));
+    let lease = lease(view, me, spec, Phase::Settling { decisions }, &offer);
     Ok(Step::Settle(Box::new(then(
         state,
         &Event::Claim(lease),
@@ -404,17 +423,17 @@ fn settle(
     )?)))
 }
 
-fn lease(view: &View<'_>, me: &Me, spec: &Spec, phase: Phase) -> Lease {
+fn lease(view: &View<'_>, me: &Me, spec: &Spec, phase: Phase, offer: &Offer) -> Lease {
     Lease {
         runner: view.runner,
         manager: me.id.clone(),
-        backend: me.backend.clone(),
-        realm: me.realm.clone(),
+        backend: offer.backend.clone(),
+        realm: offer.realm.clone(),
         budget: None,
         claimed: view.now,
         renewed: view.now,
         ttl: Span(spec.lease_ttl()),
-        start_within: me.start_within,
+        start_within: offer.start_within,
         phase,
     }
 }

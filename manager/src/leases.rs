@@ -14,9 +14,6 @@ use air_protocol::limits::HEARTBEAT_TTL;
 use air_protocol::names::JobName;
 use uuid::Uuid;
 
-/// Time from a claim until its runner has a process, which its manager starts right after it.
-const SPAWN_WITHIN: Duration = Duration::from_secs(1);
-
 /// Time for which the end of a runner is remembered whose lease was not heard of.
 const ENDED_KEPT: Duration = Duration::from_secs(60);
 
@@ -162,10 +159,10 @@ impl Leases {
         }
     }
 
-    /// Runners of the leases in `realm` that have a process, or should have.
-    pub fn runners_in(&self, realm: &str, now: Instant) -> HashSet<Uuid> {
+    /// Runners of the leases in `realm` that are there, or should be: `spawn_within` after their claim.
+    pub fn runners_in(&self, realm: &str, spawn_within: Duration, now: Instant) -> HashSet<Uuid> {
         let here = self.held.values().filter(|watched| {
-            let spawned = !watched.starting || now.duration_since(watched.since) >= SPAWN_WITHIN;
+            let spawned = !watched.starting || now.duration_since(watched.since) >= spawn_within;
             watched.realm.as_deref() == Some(realm) && watched.by_runner && spawned
         });
         here.map(|watched| watched.runner).collect()
@@ -266,6 +263,7 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(30);
     const START: Duration = Duration::from_secs(10);
+    const SPAWN_WITHIN: Duration = Duration::from_secs(1);
 
     fn job() -> JobName {
         "j".parse().unwrap()
@@ -443,16 +441,19 @@ mod tests {
         leases.observe(&job(), 2, Some(&starting()), start);
         let claimed = start + SPAWN_WITHIN - Duration::from_millis(1);
         assert!(
-            leases.runners_in("here", claimed).is_empty(),
+            leases.runners_in("here", SPAWN_WITHIN, claimed).is_empty(),
             "its manager is about to spawn it"
         );
-        assert_eq!(leases.runners_in("here", start + SPAWN_WITHIN), own);
+        assert_eq!(
+            leases.runners_in("here", SPAWN_WITHIN, start + SPAWN_WITHIN),
+            own
+        );
         leases.observe(&job(), 3, Some(&running()), start);
-        assert_eq!(leases.runners_in("here", start), own);
-        assert!(leases.runners_in("there", start).is_empty());
+        assert_eq!(leases.runners_in("here", SPAWN_WITHIN, start), own);
+        assert!(leases.runners_in("there", SPAWN_WITHIN, start).is_empty());
         let stopping = apply(&running(), &Event::Stop(Ending::Cancel));
         leases.observe(&job(), 4, Some(&stopping), start);
-        assert_eq!(leases.runners_in("here", start), own);
+        assert_eq!(leases.runners_in("here", SPAWN_WITHIN, start), own);
     }
 
     #[test]
@@ -470,7 +471,10 @@ mod tests {
             let mut leases = Leases::new(start);
             leases.observe(&job(), 2, Some(&state), start);
             let name = state.name();
-            assert!(leases.runners_in("here", later).is_empty(), "{name}");
+            assert!(
+                leases.runners_in("here", SPAWN_WITHIN, later).is_empty(),
+                "{name}"
+            );
             assert_eq!(leases.of_runner(runner), None, "{name}");
             assert_eq!(leases.suspects(start + TTL)[0].why, Why::Silent, "{name}");
         }

@@ -2,7 +2,7 @@
 //!
 //! Any number of equal replicas run side by side; none knows anything that NATS does not. Start at
 //! [`decide`] for what a manager does next for one job, a pure function; [`backlog`], [`agenda`],
-//! [`leases`] and [`circle`] are pure as well. `control` is the loop around them, `advance` one look
+//! [`leases`], [`offers`] and [`circle`] are pure as well. `control` is the loop around them, `advance` one look
 //! at one job, and each longer act has a file of its own: [`settle`], [`recover`], [`empty`],
 //! `expire`, `remove`; what the first three commit is made by pure functions.
 
@@ -17,7 +17,9 @@ pub mod decide;
 pub mod empty;
 mod expire;
 mod feeds;
+mod launch;
 pub mod leases;
+pub mod offers;
 pub mod recover;
 mod remove;
 pub mod requeue;
@@ -27,12 +29,16 @@ mod workspaces;
 
 pub use advance::hold;
 
+pub use backend::fleet::Limits;
+
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use air_protocol::limits::{POLL_DEFAULT, POLL_MAX, POLL_MIN};
 use air_protocol::names::JobName;
 use air_protocol::time::Span;
+use tokio::sync::watch;
 
 /// How a manager is run.
 #[derive(Debug, Clone)]
@@ -41,8 +47,12 @@ pub struct Options {
     pub nats: air_nats::Options,
     /// Id of the manager, at most 64 of `A-Za-z0-9_-`; made of host and process id when none.
     pub id: Option<String>,
+    /// What starts runners, in the order in which it is tried.
+    pub backends: Vec<BackendOptions>,
     /// Runners that it may have at once.
     pub runners_max: usize,
+    /// Other limits, as they are told while it runs.
+    pub new_limits: Option<watch::Receiver<Limits>>,
     /// Time between two looks at everything, 1 s to 60 s.
     pub poll: Duration,
     /// The program `air-runner`.
@@ -52,6 +62,83 @@ pub struct Options {
     /// The server's `sync_interval`: consumed messages are deleted only when their records are synced.
     /// Zero where the server syncs always.
     pub sync_interval: Duration,
+}
+
+/// A backend that a manager has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendOptions {
+    /// Its name: what tasks ask for, and records tell.
+    pub name: String,
+    /// Runners that it may have at once, where not as many as the manager.
+    pub runners_max: Option<usize>,
+    /// What it is.
+    pub infrastructure: Infrastructure,
+}
+
+/// What starts runners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Infrastructure {
+    /// The machine of the manager: runners are child processes.
+    Process,
+    /// A Docker daemon, or what answers like one: runners are containers.
+    Docker(DockerOptions),
+}
+
+/// How containers are started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DockerOptions {
+    /// Address of the daemon, `unix://…` or `tcp://…`; `DOCKER_HOST`, or Docker's socket, when none.
+    pub host: Option<String>,
+    /// Image of tasks that ask for none; such tasks are left to others when none.
+    pub image: Option<String>,
+    /// Whether images are fetched.
+    pub pull: Pull,
+    /// The static `air-runner` on the machine of the daemon: an absolute path, or the name of a volume that has it.
+    pub runner: String,
+    /// Addresses of NATS as containers see them; those of the manager when none.
+    pub nats_url: Option<String>,
+    /// Network of the containers; the daemon's default when none.
+    pub network: Option<String>,
+    /// What is mounted besides: `source:target` or `source:target:ro`.
+    pub mounts: Vec<String>,
+    /// User and group; the image's when none.
+    pub user: Option<String>,
+    /// Whether the file system of the image is read-only, with a `/tmp` in memory.
+    pub read_only: bool,
+    /// Capabilities that are taken away, such as `ALL`.
+    pub cap_drop: Vec<String>,
+}
+
+/// Whether images are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// Where the daemon does not have them.
+    #[default]
+    Missing,
+    /// Each time, so that a tag that was moved is noticed.
+    Always,
+    /// Never: the daemon has all that there are.
+    Never,
+}
+
+impl Pull {
+    fn is_allowed(self) -> bool {
+        match self {
+            Self::Missing | Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+impl BackendOptions {
+    /// Child processes, as many as the manager may have.
+    pub fn process() -> Self {
+        Self {
+            name: "process".to_owned(),
+            runners_max: None,
+            infrastructure: Infrastructure::Process,
+        }
+    }
 }
 
 /// What becomes of the runners of a manager that stops.
@@ -72,7 +159,9 @@ impl Options {
         Self {
             nats,
             id: None,
+            backends: vec![BackendOptions::process()],
             runners_max: 2 * cores,
+            new_limits: None,
             poll: POLL_DEFAULT,
             runner,
             on_stop: OnStop::Leave,
@@ -80,7 +169,28 @@ impl Options {
         }
     }
 
+    /// Runners that it may have at once, in all and of each backend.
+    pub fn limits(&self) -> Limits {
+        let of = |one: &BackendOptions| Some((one.name.clone(), one.runners_max?));
+        Limits {
+            runners_max: self.runners_max,
+            of: self.backends.iter().filter_map(of).collect(),
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
+        let mut names = HashSet::new();
+        for backend in &self.backends {
+            if backend.name.parse::<JobName>().is_err() {
+                return Err(Error::BackendName(backend.name.clone()));
+            }
+            if !names.insert(&backend.name) {
+                return Err(Error::Twice(backend.name.clone()));
+            }
+        }
+        if self.backends.is_empty() {
+            return Err(Error::NoBackend);
+        }
         if self.runners_max == 0 {
             return Err(Error::NoRunners);
         }
@@ -109,12 +219,18 @@ pub enum Error {
     /// The streams cannot be looked at.
     #[error(transparent)]
     Topology(#[from] air_nats::topology::TopologyError),
-    /// The system does not tell about children.
-    #[error("failed to watch the runners' processes: {0}")]
-    Children(#[from] std::io::Error),
     /// No place for a runner.
     #[error("--max-runners is 0, but 1 is the least")]
     NoRunners,
+    /// No backend.
+    #[error("there is no backend; name one, such as `process`")]
+    NoBackend,
+    /// Two backends of one name.
+    #[error("two backends have the name `{0}`; give one of them another")]
+    Twice(String),
+    /// A name that is none.
+    #[error("`{0}` is no name of a backend; use 1 to 64 of the characters A-Z a-z 0-9 _ -")]
+    BackendName(String),
     /// A poll that is too short or too long.
     #[error("--poll is {0}, but must be from {min} to {max}", min = Span(POLL_MIN), max = Span(POLL_MAX))]
     Poll(Span),

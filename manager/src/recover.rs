@@ -12,7 +12,7 @@ use air_protocol::spec::Spec;
 use air_protocol::time::Time;
 
 use crate::advance::{Failed, hold};
-use crate::backend::process;
+use crate::backend::fleet::Killed;
 use crate::budget;
 use crate::decide::then;
 use crate::leases::Suspect;
@@ -46,7 +46,7 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
     let data = data(lease, fence, why);
     shared.tell(Kind::Lost, job, data.clone()).await;
     // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
-    let killed = process::kill(lease.runner).await;
+    let killed = shared.fleet.kill(&lease.backend, lease.runner).await;
     let claim = Claim {
         fence,
         released: state.last_record,
@@ -95,7 +95,7 @@ async fn settle(
     lease: &Lease,
     claim: Claim,
     why: &str,
-    _: process::Killed,
+    _: Killed,
 ) -> Result<u64, Failed> {
     match of(&lease.phase) {
         Phase::Starting { .. } | Phase::Recovering { .. } => Ok(0),

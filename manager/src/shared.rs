@@ -1,8 +1,8 @@
-//! What all looks at jobs share: the connection, the backend, and what is known of other jobs.
+//! What all looks at jobs share: the connection, the backends, and what is known of other jobs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use air_nats::Nats;
@@ -10,10 +10,9 @@ use air_protocol::event::{Data, Kind};
 use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
 use air_protocol::time::Time;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::backend::process::Process;
+use crate::backend::fleet::Fleet;
 use crate::budget::Seen;
 use crate::circle::Waits;
 use crate::decide::Me;
@@ -34,9 +33,7 @@ struct Specs {
 pub(crate) struct Shared {
     pub(crate) nats: Nats,
     pub(crate) me: Me,
-    pub(crate) backend: Process,
-    /// Places for runners.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) fleet: Fleet,
     /// Age at which a left-over message may be deleted: the server has synced its record by then.
     pub(crate) delete_after: Duration,
     /// How often the server was found to have lost what was seen of it.
@@ -51,18 +48,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        nats: Nats,
-        me: Me,
-        backend: Process,
-        places: usize,
-        delete_after: Duration,
-    ) -> Self {
+    pub(crate) fn new(nats: Nats, me: Me, fleet: Fleet, delete_after: Duration) -> Self {
         Self {
             nats,
             me,
-            backend,
-            places: Arc::new(Semaphore::new(places)),
+            fleet,
             delete_after,
             rollbacks: AtomicU64::new(0),
             specs: Mutex::default(),

@@ -66,6 +66,8 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
             let options = air_manager::Options {
                 nats,
                 id: None,
+                backends: vec![air_manager::BackendOptions::process()],
+                new_limits: None,
                 runners_max: manager::runners(args.max_runners),
                 poll: manager::POLL,
                 runner,

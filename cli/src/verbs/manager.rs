@@ -1,5 +1,9 @@
 //! `airx manager`: runs one manager until it is told to stop.
 
+mod config;
+mod reload;
+mod section;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,13 +19,16 @@ use crate::{Exit, Failure, logging};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "SIGTERM or Ctrl-C: it claims nothing more and ends; runners go on, unless --drain waits for them.\n\
-    A second signal ends it at once.\n\
+    A second signal ends it at once. SIGHUP: it reads the limits in the file of --config anew.\n\
     AIR_LOG or RUST_LOG choose what is told on stderr, such as AIR_LOG=debug."
 )]
 pub struct Args {
-    /// What starts runners
-    #[arg(long, default_value = "process", value_parser = ["process"])]
-    pub backend: String,
+    /// File with its backends and their limits (docs/backends.md)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What starts runners, in the order in which it is tried: names of backends in the file of --config [default: all in the file; process without one]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub backend: Vec<String>,
     /// Runners that it may have at once [default: twice the processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_runners: Option<u32>,
@@ -62,10 +69,19 @@ fn poll(text: &str) -> Result<Span, String> {
 /// # Errors
 /// It cannot start.
 pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
+    let (config, warnings) = match &args.config {
+        Some(file) => config::read(file)?,
+        None => (config::Config::default(), Vec::new()),
+    };
+    let backends = chosen(config.backends.clone(), &args.backend)?;
+    let told = args.max_runners;
+    let (limits, new_limits) = reload::listen(&args, &backends)?;
     let options = air_manager::Options {
         nats: app.options()?,
         id: args.id,
-        runners_max: runners(args.max_runners),
+        runners_max: in_all(told, &config),
+        backends,
+        new_limits,
         poll: args.poll.0,
         runner: runner(args.runner)?,
         on_stop: if args.drain {
@@ -75,13 +91,46 @@ pub async fn run(args: Args, app: &App) -> Result<Exit, Failure> {
         },
         sync_interval: args.sync_interval.0,
     };
-    logging::start("warn,air_manager=info,air_nats=info");
+    logging::start("warn,air_manager=info,air_nats=info,airx=info");
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let (stop, again) = (stop_signal()?, second_signal()?);
     tokio::select! {
         outcome = air_manager::run(options, stop) => outcome.map_err(failure)?,
+        () = limits => {}
         () = again => return Err(Failure::Interrupted("ended at once at the second signal; runners go on".to_owned())),
     }
     Ok(Exit::Done)
+}
+
+/// Runners at once: the command line over the file.
+fn in_all(told: Option<u32>, config: &config::Config) -> usize {
+    match (told, config.max_runners) {
+        (None, Some(number)) => number,
+        _ => runners(told),
+    }
+}
+
+/// The backends that `names` ask for, in that order; all where none is named.
+fn chosen(
+    backends: Vec<air_manager::BackendOptions>,
+    names: &[String],
+) -> Result<Vec<air_manager::BackendOptions>, Failure> {
+    if names.is_empty() {
+        return Ok(backends);
+    }
+    let find = |name: &String| {
+        let found = backends.iter().find(|one| one.name == *name);
+        found.cloned().ok_or_else(|| {
+            let known: Vec<&str> = backends.iter().map(|one| one.name.as_str()).collect();
+            Failure::Usage(format!(
+                "--backend: there is no backend `{name}`; those of the configuration are {}",
+                known.join(", ")
+            ))
+        })
+    };
+    names.iter().map(find).collect()
 }
 
 /// The failure of a manager.
@@ -92,10 +141,12 @@ pub fn failure(error: air_manager::Error) -> Failure {
         Error::Topology(error) => Failure::Topology(error),
         Error::Nats(error) => error.into(),
         error @ Error::Missing(_) => Failure::Missing(error.to_string()),
-        error @ (Error::NoRunners | Error::Poll(_) | Error::Id(_)) => {
-            Failure::Usage(error.to_string())
-        }
-        error @ Error::Children(_) => Failure::Refused(error.to_string()),
+        error @ (Error::NoRunners
+        | Error::NoBackend
+        | Error::Twice(_)
+        | Error::BackendName(_)
+        | Error::Poll(_)
+        | Error::Id(_)) => Failure::Usage(error.to_string()),
     }
 }
 

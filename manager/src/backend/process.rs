@@ -7,121 +7,78 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use air_runner::sweep::{self, Live, Whom};
+use air_protocol::limits::START_WITHIN_PROCESS;
+use air_protocol::time::Span;
+use air_runner::sweep::{self, Whom};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Order, SpawnError};
+use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
+use crate::offers::Offer;
 
-/// Name of the backend.
-pub(crate) const NAME: &str = "process";
 /// Time that a sweep of leftover processes may take.
 const SWEEP_WITHIN: Duration = Duration::from_secs(10);
-
-/// A runner's process has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exit {
-    /// The runner.
-    pub(crate) runner: Uuid,
-    /// Its exit code; none when a signal ended it.
-    pub(crate) code: Option<i32>,
-}
-
-impl Exit {
-    /// Whether it ended as it should.
-    pub(crate) fn is_clean(self) -> bool {
-        self.code == Some(0)
-    }
-
-    /// Whether it says that it could not try: there was no NATS; or what a program around the runner
-    /// says for `later` (`EX_TEMPFAIL`).
-    pub(crate) fn is_unavailable(self) -> bool {
-        let later = [air_runner::Exit::Unavailable.code(), 75];
-        later.map(|code| Some(i32::from(code))).contains(&self.code)
-    }
-}
-
-#[derive(Debug)]
-struct Child {
-    runner: Uuid,
-    /// The place that the runner takes among those that the manager may have at once.
-    _place: OwnedSemaphorePermit,
-}
+/// Time from a claim until its runner has a process, which its manager starts right after it.
+const SPAWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Starts runners as processes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Process {
+    name: String,
     program: PathBuf,
-    env: Arc<Vec<(String, String)>>,
-    children: Arc<Mutex<HashMap<i32, Child>>>,
+    env: Vec<(String, String)>,
+    /// The installation.
+    system: String,
+    /// Runners by their process ids.
+    children: Mutex<HashMap<i32, Uuid>>,
 }
 
 impl Process {
-    /// Runners are `program`, with `env` over the environment of the manager.
-    pub(crate) fn new(program: PathBuf, env: Vec<(String, String)>) -> Self {
+    /// Runners of the installation `system` are `program`, with `env` over the environment of the manager.
+    pub(crate) fn new(
+        name: String,
+        program: PathBuf,
+        env: Vec<(String, String)>,
+        system: String,
+    ) -> Self {
         Self {
+            name,
             program,
-            env: Arc::new(env),
-            children: Arc::default(),
+            env,
+            system,
+            children: Mutex::default(),
         }
     }
 
-    /// Processes that this manager can see, and look into: the machine's boot, the namespaces of
-    /// process ids and of users, the user and the group. A manager of another user would find no
-    /// runner of ours, and must not take them for dead.
-    pub(crate) fn realm() -> Option<String> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let namespace = |kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).ok();
-        let (pids, users) = (namespace("pid")?, namespace("user")?);
-        let (user, group) = sweep::own_ids()?;
-        let (boot, pids, users) = (boot.trim(), pids.display(), users.display());
-        Some(format!("{boot}/{pids}/{users}/{user}:{group}"))
-    }
-
-    /// Starts a runner; `place` is given back when its process has ended.
-    ///
-    /// # Errors
-    /// [`SpawnError`] when it cannot be started.
-    pub(crate) fn spawn(
-        &self,
-        order: &Order,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(), SpawnError> {
+    fn start(&self, order: &Order) -> Result<Spawned, SpawnError> {
         if let Some(image) = &order.image {
             let text = format!(
                 "the task wants the image `{image}`, but the process backend runs none; name another backend"
             );
             return Err(SpawnError::Refused(text));
         }
-        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        // Locked across the spawn: the end of a runner that dies at once finds its entry.
+        let mut children = self.children();
+        if children.values().any(|child| *child == order.runner) {
+            return Ok(Spawned::AlreadyThere);
+        }
         let child = Command::new(&self.program)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .env("AIR_JOB", order.job.as_str())
-            .env("AIR_SEQ", order.seq.to_string())
-            .env("AIR_RUNNER", order.runner.to_string())
-            .env("AIR_FENCE", order.fence.to_string())
-            .env("AIR_BACKEND", NAME)
-            .envs(order.state.as_ref().map(|state| ("AIR_STATE", state)))
+            .envs(order.env())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| self.explain(&error))?;
-        children.insert(
-            child.id().cast_signed(),
-            Child {
-                runner: order.runner,
-                _place: place,
-            },
-        );
-        Ok(())
+        children.insert(child.id().cast_signed(), order.runner);
+        Ok(Spawned::Done)
     }
 
     fn explain(&self, error: &io::Error) -> SpawnError {
@@ -129,40 +86,18 @@ impl Process {
         SpawnError::Unavailable(format!("failed to start {program}: {error}"))
     }
 
-    /// Runners that this manager started and that live.
-    pub(crate) fn running(&self) -> usize {
-        self.children
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-    }
-
-    /// The runners that this manager started and has not waited for: what ends them, it hears.
-    pub(crate) fn children(&self) -> HashSet<Uuid> {
-        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.values().map(|child| child.runner).collect()
-    }
-
-    /// Tells all runners of this manager to end.
-    pub(crate) fn terminate(&self) {
-        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        for pid in children.keys() {
-            // A child that has ended just now is not waited for yet, so that the id is still its own.
-            let _ = nix::sys::signal::kill(Pid::from_raw(*pid), Signal::SIGTERM);
-        }
+    fn children(&self) -> MutexGuard<'_, HashMap<i32, Uuid>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for children, for ever, and tells which runners have ended.
-    ///
-    /// # Errors
-    /// The system does not tell about children.
-    pub(crate) async fn reap(self, exits: mpsc::UnboundedSender<Exit>) -> io::Result<()> {
+    async fn reap(&self, ends: &mpsc::UnboundedSender<End>) -> io::Result<()> {
         let mut signals = signal(SignalKind::child())?;
         loop {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, Some(code), &exits),
-                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, None, &exits),
+                    Ok(WaitStatus::Exited(pid, code)) => self.ended(pid, Exit::Code(code), ends),
+                    Ok(WaitStatus::Signaled(pid, _, _)) => self.ended(pid, Exit::Killed, ends),
                     Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
                     Ok(_) | Err(Errno::EINTR) => {}
                     Err(error) => return Err(error.into()),
@@ -174,38 +109,88 @@ impl Process {
         }
     }
 
-    fn ended(&self, pid: Pid, code: Option<i32>, exits: &mpsc::UnboundedSender<Exit>) {
-        let child = self
-            .children
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&pid.as_raw());
-        if let Some(child) = child {
-            let _ = exits.send(Exit {
-                runner: child.runner,
-                code,
-            });
+    fn ended(&self, pid: Pid, exit: Exit, ends: &mpsc::UnboundedSender<End>) {
+        let runner = self.children().remove(&pid.as_raw());
+        if let Some(runner) = runner {
+            let _ = ends.send(End { runner, exit });
         }
     }
 }
 
-/// The runners that live on this machine.
-///
-/// # Errors
-/// The list of processes cannot be read.
-pub(crate) async fn live_runners() -> io::Result<Live> {
-    tokio::task::spawn_blocking(sweep::live_runners)
-        .await
-        .map_err(io::Error::other)?
+impl Backend for Process {
+    fn offer(&self) -> Offer {
+        Offer {
+            realm: realm(),
+            start_within: Span(START_WITHIN_PROCESS),
+            ..Offer::plain(&self.name)
+        }
+    }
+
+    fn spawn_within(&self) -> Duration {
+        SPAWN_WITHIN
+    }
+
+    fn spawn(&self, order: Arc<Order>) -> Later<'_, Result<Spawned, SpawnError>> {
+        Box::pin(async move { self.start(&order) })
+    }
+
+    fn watch(self: Arc<Self>, ends: mpsc::UnboundedSender<End>) -> Later<'static, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.reap(&ends).await {
+                tracing::error!(%error, "cannot wait for runners");
+            }
+        })
+    }
+
+    fn stop(&self, runner: Uuid) -> Later<'_, ()> {
+        let children = self.children();
+        let pid = children.iter().find(|(_, child)| **child == runner);
+        if let Some((pid, _)) = pid {
+            // A child that has ended just now is not waited for yet, so that the id is still its own.
+            let _ = nix::sys::signal::kill(Pid::from_raw(*pid), Signal::SIGTERM);
+        }
+        drop(children);
+        Box::pin(async {})
+    }
+
+    fn kill(&self, runner: Uuid) -> Later<'_, ()> {
+        Box::pin(kill(runner))
+    }
+
+    fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {
+        Box::pin(async move {
+            let live = tokio::task::spawn_blocking(sweep::live_runners).await;
+            let Ok(Ok(live)) = live else {
+                return HashSet::new();
+            };
+            let dead = |runner: &Uuid| live.lacks(&runner.to_string());
+            runners.into_iter().filter(dead).collect()
+        })
+    }
+
+    fn clear(&self) -> Later<'_, ()> {
+        Box::pin(sweep_orphans(self.system.clone()))
+    }
 }
 
-/// A runner was killed, as far as this machine sees it. Only [`kill`] makes it, and nothing is committed on
-/// behalf of a runner without it: what still runs of its task must not work beside the next attempt.
-#[derive(Debug)]
-pub(crate) struct Killed(());
+/// Processes that this manager can see, and look into: the machine's boot, the namespaces of
+/// process ids and of users, the user and the group. A manager of another user would find no
+/// runner of ours, and must not take them for dead.
+fn realm() -> Option<String> {
+    static REALM: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = |kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).ok();
+        let (pids, users) = (namespace("pid")?, namespace("user")?);
+        let (user, group) = sweep::own_ids()?;
+        let (boot, pids, users) = (boot.trim(), pids.display(), users.display());
+        Some(format!("{boot}/{pids}/{users}/{user}:{group}"))
+    };
+    REALM.get_or_init(read).clone()
+}
 
 /// Kills a runner that was judged dead, and all that it left behind on this machine.
-pub(crate) async fn kill(runner: Uuid) -> Killed {
+async fn kill(runner: Uuid) {
     let id = runner.to_string();
     let swept = tokio::task::spawn_blocking(move || {
         sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN)
@@ -220,11 +205,10 @@ pub(crate) async fn kill(runner: Uuid) -> Killed {
         Ok(Err(error)) => tracing::warn!(%runner, %error, "could not look for processes"),
         Err(error) => tracing::warn!(%runner, %error, "could not look for processes"),
     }
-    Killed(())
 }
 
 /// Kills what runners of this installation left behind that live no longer: at the start of a manager.
-pub(crate) async fn sweep_orphans(system: String) {
+async fn sweep_orphans(system: String) {
     let swept = tokio::task::spawn_blocking(move || {
         let orphans = sweep::orphaned(&system)?;
         sweep::sweep(|found| orphans.contains(found), Whom::Tasks, SWEEP_WITHIN)
@@ -257,7 +241,7 @@ mod tests {
     async fn a_runner_that_was_judged_dead_is_killed() {
         let (dead, lives) = (Uuid::now_v7(), Uuid::now_v7());
         let (mut dead_one, mut living_one) = (waiting(dead), waiting(lives));
-        let Killed(()) = kill(dead).await;
+        kill(dead).await;
         // `try_wait` and not `wait`, which would close its input and so end it.
         let ended = dead_one.try_wait().unwrap().map(|status| status.signal());
         let other = living_one.try_wait().unwrap();

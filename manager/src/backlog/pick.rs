@@ -9,11 +9,12 @@ use air_protocol::limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX, DEPTH_MAX};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::is_live;
 use air_protocol::spec::Spec;
-use air_protocol::task::{Need, When};
+use air_protocol::task::{Need, Resources, When};
 use air_protocol::time::Time;
 
 use super::{ANEW_EVERY, Backlog, Entry, TaskRef};
 use crate::circle;
+use crate::offers::Ask;
 
 /// What may be done next.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,10 +40,23 @@ pub struct Ready {
     pub backend: Option<String>,
     /// The image that it asks for.
     pub image: Option<String>,
+    /// The resources that it asks for.
+    pub resources: Option<Resources>,
     /// Whether an agent works on it.
     pub agent: bool,
     /// What is to be reserved for it; none where no account pays for it.
     pub charge: Option<Charge>,
+}
+
+impl Ready {
+    /// What it asks of a backend.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            backend: self.backend.as_deref(),
+            image: self.image.is_some(),
+            resources: self.resources.is_some(),
+        }
+    }
 }
 
 /// What is to be reserved before a claim.
@@ -131,6 +145,7 @@ impl Backlog {
             target,
             backend: entry.backend.clone().or_else(|| spec.backend.clone()),
             image: entry.image.clone().or_else(|| spec.image.clone()),
+            resources: entry.resources.clone().or_else(|| spec.resources.clone()),
             agent: entry.agent.is_some(),
             charge,
         }

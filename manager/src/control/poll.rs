@@ -121,6 +121,7 @@ impl Control {
         self.quiet.clear();
         self.backlogs.clear();
         self.over_budget.clear();
+        self.parked.clear();
         self.leases = Leases::new(Instant::now());
         self.shared.forget();
         self.jobs_told = Told::default();

@@ -7,22 +7,24 @@ use std::time::Instant;
 use air_nats::Nats;
 use air_nats::managers::Heartbeat;
 use air_protocol::VERSION;
-use air_protocol::limits::START_WITHIN_PROCESS;
-use air_protocol::time::Span;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Control;
+use super::parked::Parked;
 use super::poll::Told;
 use super::remembered::Remembered;
 use crate::agenda::Agenda;
-use crate::backend::process::{self, Process};
+use crate::backend::Backend;
+use crate::backend::docker::Docker;
+use crate::backend::fleet::Fleet;
+use crate::backend::process::Process;
 use crate::decide::Me;
 use crate::feeds::{self, Ear};
 use crate::leases::Leases;
 use crate::shared::{Shared, now};
-use crate::{Error, Options, workspaces};
+use crate::{Error, Infrastructure, Options, workspaces};
 
 /// News that may wait to be heard.
 const NEWS_MAX: usize = 4096;
@@ -34,16 +36,12 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let system = nats.system().await?;
-    let (me, heartbeat, backend) = identity(&options, &system);
-    let shared = Arc::new(Shared::new(
-        nats.clone(),
-        me,
-        backend.clone(),
-        options.runners_max,
-        options.sync_interval,
-    ));
+    let (me, heartbeat) = identity(&options);
+    let fleet = fleet(&options, &system);
+    let delete_after = options.sync_interval;
+    let shared = Arc::new(Shared::new(nats.clone(), me, fleet, delete_after));
     let (ear, news) = mpsc::channel(NEWS_MAX);
-    let (exits_in, exits) = mpsc::unbounded_channel();
+    let (ends_in, ends) = mpsc::unbounded_channel();
     let (remake, remade) = watch::channel(0);
     let (room, free) = watch::channel(options.runners_max);
     let (beat, beats) = watch::channel(heartbeat);
@@ -56,13 +54,8 @@ pub(crate) async fn run(
     feeds.spawn(feeds::wakeups(nats.clone(), ear.clone(), free));
     feeds.spawn(feeds::signals(nats.clone(), ear));
     feeds.spawn(feeds::heartbeats(nats.clone(), beats));
-    feeds.spawn(workspaces::sweep(nats, system.clone()));
-    feeds.spawn(process::sweep_orphans(system));
-    feeds.spawn(async move {
-        if let Err(error) = backend.reap(exits_in).await {
-            tracing::error!(%error, "cannot wait for runners");
-        }
-    });
+    feeds.spawn(workspaces::sweep(nats, system));
+    shared.fleet.watch(&ends_in, &mut feeds);
     let era = shared.era();
     let control = Control {
         shared,
@@ -72,6 +65,7 @@ pub(crate) async fn run(
         known: HashMap::new(),
         quiet: HashMap::new(),
         backlogs: Remembered::default(),
+        parked: Parked::default(),
         recovering: HashSet::new(),
         over_budget: HashMap::new(),
         woken: HashSet::new(),
@@ -88,39 +82,50 @@ pub(crate) async fn run(
         room,
         beat,
     };
-    control.run(news, exits, shutdown).await;
+    control.run(news, ends, shutdown).await;
     feeds.shutdown().await;
     Ok(())
 }
 
-/// Who this manager is, what it says of itself, and its backend.
-fn identity(options: &Options, system: &str) -> (Me, Heartbeat, Process) {
+/// Who this manager is, and what it says of itself.
+fn identity(options: &Options) -> (Me, Heartbeat) {
     let host = host();
     let id = options.id.clone().unwrap_or_else(|| fresh_id(&host));
-    let nats = options.nats.to_env().into_iter();
-    let system = ("AIR_SYSTEM", system.to_owned());
-    let env = nats
-        .chain([system])
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    let backend = Process::new(options.runner.clone(), env);
-    let me = Me {
-        id: id.clone(),
-        backend: process::NAME.to_owned(),
-        start_within: Span(START_WITHIN_PROCESS),
-        realm: Process::realm(),
-    };
+    let names = options.backends.iter().map(|one| one.name.clone());
     let heartbeat = Heartbeat {
         v: VERSION,
-        manager: id,
+        manager: id.clone(),
         host,
-        backends: vec![process::NAME.to_owned()],
+        backends: names.collect(),
         runners: 0,
         runners_max: options.runners_max,
         since: now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    (me, heartbeat, backend)
+    (Me { id }, heartbeat)
+}
+
+/// The backends, as the options name them.
+fn fleet(options: &Options, system: &str) -> Fleet {
+    let nats = options.nats.to_env().into_iter();
+    let env = nats.chain([("AIR_SYSTEM", system.to_owned())]);
+    let env: Vec<_> = env.map(|(name, value)| (name.to_owned(), value)).collect();
+    let backend = |one: &crate::BackendOptions| -> Arc<dyn Backend> {
+        let name = one.name.clone();
+        match &one.infrastructure {
+            Infrastructure::Process => Arc::new(Process::new(
+                name,
+                options.runner.clone(),
+                env.clone(),
+                system.to_owned(),
+            )),
+            Infrastructure::Docker(docker) => {
+                Arc::new(Docker::new(name, docker.clone(), &options.nats, system))
+            }
+        }
+    };
+    let members = options.backends.iter().map(backend).collect();
+    Fleet::new(members, options.limits())
 }
 
 fn host() -> String {

@@ -8,15 +8,12 @@ use air_protocol::lease::Target;
 
 use super::*;
 
+mod offers;
+
 const NOW: Time = Time::from_millis(1_000_000);
 
 fn me() -> Me {
-    Me {
-        id: "m".into(),
-        backend: "process".into(),
-        start_within: Span(Duration::from_secs(10)),
-        realm: None,
-    }
+    Me { id: "m".into() }
 }
 
 fn target() -> Target {
@@ -36,6 +33,7 @@ fn ready(backend: Option<&str>) -> Pick {
         image: None,
         agent: false,
         charge: None,
+        resources: None,
     };
     Pick {
         ready: Some(ready),
@@ -54,6 +52,7 @@ struct Seen {
     refused: Option<Refused>,
     limited: Option<Time>,
     searched: bool,
+    offers: Vec<Offer>,
 }
 
 impl Seen {
@@ -71,6 +70,7 @@ impl Seen {
             refused: None,
             limited: None,
             searched: false,
+            offers: vec![Offer::plain("process")],
         }
     }
 
@@ -90,6 +90,7 @@ impl Seen {
             limited: self.limited,
             searched: self.searched,
             runner: Uuid::nil(),
+            offers: &self.offers,
         };
         decide(&view, &me()).unwrap()
     }
@@ -142,15 +143,6 @@ fn a_task_that_may_run_is_claimed() {
             "a new job, or one that goes on"
         );
     }
-}
-
-#[test]
-fn another_backends_task_is_left() {
-    let mut seen = Seen::waiting();
-    seen.pick = Some(ready(Some("docker")));
-    assert_eq!(seen.step(), Step::Rest(Rest::OtherBackend));
-    seen.pick = Some(ready(Some("process")));
-    assert_eq!(seen.writes(), "working/starting");
 }
 
 #[test]
@@ -310,6 +302,7 @@ fn a_task_to_be_tried_again_of_which_no_message_is_known_is_searched_for() {
             refused: None,
             limited: None,
             searched,
+            offers: vec![Offer::plain("process")],
         };
         seen.step()
     };
@@ -425,6 +418,7 @@ fn a_completed_job_waits_for_news_and_is_forgotten_at_last() {
         limited: None,
         searched: false,
         runner: Uuid::nil(),
+        offers: &[],
     };
     assert_eq!(decide(&view_later, &me()).unwrap(), Step::Forget);
 }
@@ -488,6 +482,7 @@ fn a_job_is_forgotten_only_when_all_its_records_are_purged() {
             limited: None,
             searched: false,
             runner: Uuid::nil(),
+            offers: &[],
         };
         decide(&view, &me()).unwrap() == Step::Forget
     };

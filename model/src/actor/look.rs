@@ -3,6 +3,7 @@
 use air_manager::backlog::{Backlog, Pick, Ready};
 use air_manager::circle::Waits;
 use air_manager::decide::{Folded, Me, Pending, Rest, Step, View, decide, then};
+use air_manager::offers::Offer;
 use air_nats::jobs::Key;
 use air_nats::queue::Queued;
 use air_protocol::job::{Event, JobState};
@@ -96,6 +97,8 @@ pub enum After {
     Look,
     /// The runner is started.
     Claim(Ready),
+    /// Nothing, whether it goes through or not: the claim is given back by an act of its own.
+    Nothing,
     /// The decisions are committed.
     Settle,
 }
@@ -282,16 +285,17 @@ impl Look {
             return Flow::Goes;
         };
         let Some(revision) = answer else {
-            return if self.short {
-                Flow::Ends
-            } else {
-                self.reread(env, waits)
+            return match after {
+                _ if self.short => Flow::Ends,
+                After::Nothing => self.leave(env),
+                After::Look | After::Claim(_) | After::Settle => self.reread(env, waits),
             };
         };
         let state = swapping.state().clone();
         self.key = Key::State(Box::new(state.clone()), revision);
         match after {
             After::Look if self.short => self.leave(env),
+            After::Nothing => self.leave(env),
             After::Look => {
                 self.pick = None;
                 self.pending = None;
@@ -326,7 +330,7 @@ impl Look {
             let Ok(next) = then(state, &event, env.now) else {
                 return Flow::Ends;
             };
-            self.next = Next::Swap(Swapping::new(next, revision), After::Look);
+            self.next = Next::Swap(Swapping::new(next, revision), After::Nothing);
             return Flow::Goes;
         }
         if env.reply != super::Reply::Dies {
@@ -365,6 +369,7 @@ impl Look {
             limited: None,
             searched: self.searched,
             runner: env.run(),
+            offers: &[Offer::plain("process")],
         };
         #[allow(
             clippy::expect_used,

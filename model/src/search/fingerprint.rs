@@ -85,6 +85,7 @@ impl Canon {
                 self.swapping(swapping);
                 match after {
                     After::Look => self.plain("look"),
+                    After::Nothing => self.plain("nothing"),
                     After::Claim(ready) => self.target(&ready.target),
                     After::Settle => self.plain("settle"),
                 }

@@ -9,7 +9,7 @@ use air_manager::recover::of;
 use air_protocol::job::JobStatus;
 use air_protocol::lease::Phase;
 use air_protocol::names::{JobName, TaskId};
-use air_protocol::time::{Span, Time};
+use air_protocol::time::Time;
 use uuid::Uuid;
 
 use crate::actor::look::{Look, Next};
@@ -161,9 +161,6 @@ impl World {
     pub fn look(&mut self, index: usize, job: &JobName, now: Time, past_hold: bool) {
         let me = Me {
             id: format!("m{index}"),
-            backend: "process".into(),
-            start_within: Span(air_protocol::limits::START_WITHIN_PROCESS),
-            realm: None,
         };
         let backlog = Box::new(Backlog::new(job.clone()));
         let mut look = Look::new(job.clone(), me, None, backlog);

@@ -11,9 +11,8 @@ use air_manager::decide::{Me, Rest};
 use air_manager::leases::{Leases, Suspect};
 use air_nats::jobs::Key;
 use air_protocol::job::{JobState, JobStatus};
-use air_protocol::limits::START_WITHIN_PROCESS;
 use air_protocol::names::JobName;
-use air_protocol::time::{Span, Time};
+use air_protocol::time::Time;
 
 use crate::actor::look::Look;
 use crate::store::Store;
@@ -48,12 +47,7 @@ impl Memory {
     /// A manager that knows nothing.
     pub fn new(id: String, now: Instant) -> Self {
         Self {
-            me: Me {
-                id,
-                backend: "process".into(),
-                start_within: Span(START_WITHIN_PROCESS),
-                realm: None,
-            },
+            me: Me { id },
             agenda: Agenda::default(),
             leases: Leases::new(now),
             waits: Waits::default(),

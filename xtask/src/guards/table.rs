@@ -254,7 +254,7 @@ pub(super) const GUARDS: &[Guard] = &[
     Guard {
         name: "who was judged dead is killed before anything is committed for it",
         file: "manager/src/recover.rs",
-        source: "    let killed = process::kill(lease.runner).await;\n",
+        source: "    let killed = shared.fleet.kill(&lease.backend, lease.runner).await;\n",
         instead: "",
         caught: Caught::NotBuilt {
             package: "air-manager",
@@ -267,6 +267,22 @@ pub(super) const GUARDS: &[Guard] = &[
         source: "        sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN)\n",
         instead: "        sweep::sweep(|found| found == id, Whom::Tasks, SWEEP_WITHIN)\n",
         caught: manager("backend::process::tests::a_runner_that_was_judged_dead_is_killed"),
+    },
+    Guard {
+        name: "no runner without a place",
+        file: "manager/src/backend/fleet.rs",
+        source: "        if places.free_of(backend) == 0 {\n            return None;\n        }\n",
+        instead: "",
+        caught: manager("backend::fleet::tests::places_are_counted_in_all_and_of_each_backend"),
+    },
+    Guard {
+        name: "an infrastructure that is down is not the fault of a task",
+        file: "manager/src/backend/docker/link.rs",
+        source: "Client::connect_with_host(&self.host).map_err(|error| self.away(&error))?;\n",
+        instead: "Client::connect_with_host(&self.host).map_err(|error| Fault::Refused(error.to_string()))?;\n",
+        caught: manager(
+            "backend::docker::link::tests::nobody_at_the_address_is_a_daemon_that_is_away",
+        ),
     },
     Guard {
         name: "a record counts once",
