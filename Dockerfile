@@ -1,10 +1,11 @@
-# Three small images from what `cargo xtask images` gathers in target/images: static programs and a static busybox. There is
+# Four small images from what `cargo xtask images` gathers in target/images: static programs and a static busybox. There is
 # no base image, so that nothing has to be pulled:
 #
-#   cargo xtask images        builds all three
+#   cargo xtask images        builds all four
 #
 #   air-manager   airx and air-runner, with a shell for tasks: the process backend
 #   air-runner    air-runner and a shell, for backends that start one container a task
+#   air-shell     a shell and nothing else, in which tests run tasks of the Docker backend
 #   air-nats      nats-server, for compose.yaml where the official image cannot be pulled
 #
 # To have more tools for tasks, build an image of your own from another base: the programs are static, and do not mind.

@@ -13,6 +13,7 @@
 mod agents;
 mod clock;
 mod cluster;
+pub mod conformance;
 mod history;
 mod installation;
 mod node;

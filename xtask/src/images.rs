@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::{system, tools, workspace};
 
 /// The images: target in the `Dockerfile`, and name.
-const IMAGES: [(&str, &str); 3] = [
+const IMAGES: [(&str, &str); 4] = [
+    ("shell", "air-shell"),
     ("runner", "air-runner"),
     ("manager", "air-manager"),
     ("nats", "air-nats"),

@@ -1,5 +1,5 @@
 //! The images as `cargo xtask images` builds them, on a real Docker: what they hold, what happens when their
-//! containers are killed, and `compose.yaml` as its first lines say.
+//! containers are killed, `compose.yaml` as its first lines say, and the Docker backend.
 //!
 //! `cargo xtask test --all` builds the images and finds Docker before.
 
@@ -9,6 +9,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod backend;
 mod compose;
 mod images;
 

@@ -1,0 +1,208 @@
+//! The conformance suite: what every backend must do, asked of a real one.
+//!
+//! [`Stand`] says how a manager with the backend is started, and how its infrastructure fails. [`conformance!`](crate::conformance)
+//! makes one test of each case. Tasks and the test meet in a folder that both see.
+
+mod fails;
+mod runs;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::history::check;
+use crate::installation::Installation;
+use crate::process::Program;
+use crate::wait::wait_for;
+
+pub use fails::{
+    adopt, cancel, duplicate_spawn, infrastructure_down, lost_runner, refused_image, timeout,
+};
+pub use runs::{environment, limits, logs, subtasks};
+
+/// A backend under test.
+pub trait Stand: Sync {
+    /// Lines of TOML that configure the backend by the name `tested`; its runners are the program `runner`, and its
+    /// infrastructure is reached through the path `door`, which the test may take away.
+    fn backend(&self, air: &Ground) -> String;
+
+    /// The program of its runners.
+    fn runner(&self) -> PathBuf;
+
+    /// What the path of [`Ground::door`] leads to while the infrastructure is there.
+    fn door(&self) -> PathBuf;
+
+    /// Kills a runner without a warning.
+    fn murder(&self, runner: Uuid);
+
+    /// Whether anything of a runner is left.
+    fn is_left(&self, runner: Uuid) -> bool;
+
+    /// Whether the backend runs images.
+    fn has_images(&self) -> bool;
+}
+
+/// An installation in which a backend is tried.
+pub struct Ground {
+    /// The installation.
+    pub air: Installation,
+}
+
+impl Ground {
+    /// A server, and a door that is open.
+    pub async fn new(stand: &dyn Stand) -> Self {
+        let ground = Self {
+            air: Installation::start(0).await,
+        };
+        ground
+            .air
+            .spec("j", r#"{"lease_ttl":"3s","retry":{"backoff":"10ms"}}"#)
+            .await;
+        ground.mend(stand);
+        ground
+    }
+
+    /// The folder that tasks and the test see.
+    pub fn folder(&self) -> &Path {
+        self.air.server.folder()
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// The path through which the infrastructure is reached.
+    pub fn door(&self) -> PathBuf {
+        self.file("door")
+    }
+
+    /// The infrastructure is down.
+    pub fn break_down(&self) {
+        std::fs::remove_file(self.door()).unwrap();
+    }
+
+    /// The infrastructure is there again.
+    pub fn mend(&self, stand: &dyn Stand) {
+        std::os::unix::fs::symlink(stand.door(), self.door()).unwrap();
+    }
+
+    /// Starts a manager that has the backend, and further lines of configuration before it.
+    pub fn manager(&mut self, stand: &dyn Stand, further: &str) {
+        self.manager_with(stand, further, "");
+    }
+
+    /// The same, with lines for the backend.
+    pub fn manager_with(&mut self, stand: &dyn Stand, further: &str, of_backend: &str) {
+        let config = self.file("config.toml");
+        let backend = stand.backend(self);
+        std::fs::write(&config, format!("{further}\n{backend}\n{of_backend}\n")).unwrap();
+        let options = ["--config", config.to_str().unwrap()];
+        let mut command = self
+            .air
+            .manager_command_with(&self.runner_of(stand), &options);
+        self.air.managers.push(Program::start(&mut command));
+    }
+
+    /// The program of runners: another one where the test has put one.
+    pub fn runner_of(&self, stand: &dyn Stand) -> PathBuf {
+        let other = self.file("runner");
+        if other.exists() {
+            other
+        } else if stand.has_images() {
+            stand.runner()
+        } else {
+            self.door()
+        }
+    }
+
+    /// Waits until a manager is there.
+    pub async fn is_up(&self) {
+        wait_for("manager", async || {
+            let managers = self.air.nats.managers().await.unwrap();
+            if managers.is_empty() {
+                Err("none")
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+    }
+
+    /// A task for the backend that notes its start in the file `ran`, and then does `line` in the folder.
+    pub fn noted(&self, id: &str, line: &str) -> Value {
+        let line = format!("echo {id} $AIR_ATTEMPT >> ran; {line}");
+        json!({ "id": id, "run": line, "cwd": self.folder(), "backend": "tested" })
+    }
+
+    /// Publishes a task into the job `j`.
+    pub async fn publish(&self, task: &Value) {
+        self.air.publish("j", &task.to_string()).await;
+    }
+
+    /// How often a task ran.
+    pub fn runs(&self, id: &str) -> usize {
+        let text = std::fs::read_to_string(self.file("ran")).unwrap_or_default();
+        let is_it = |line: &&str| line.split(' ').next() == Some(id);
+        text.lines().filter(is_it).count()
+    }
+
+    /// Waits until a task has started this often; gives its runner.
+    pub async fn started(&self, id: &str, times: usize) -> Uuid {
+        wait_for(&format!("start {times} of {id}"), async || {
+            let runs = self.runs(id);
+            if runs >= times { Ok(()) } else { Err(runs) }
+        })
+        .await;
+        let state = self.air.state("j").await.unwrap();
+        state.lease().unwrap().runner
+    }
+
+    /// Lets tasks go on that wait for a file.
+    pub fn let_go(&self, name: &str) {
+        std::fs::write(self.file(name), "").unwrap();
+    }
+
+    /// Nothing of a runner is left.
+    pub async fn is_gone(&self, stand: &dyn Stand, runner: Uuid) {
+        wait_for("end of all that belongs to the runner", async || {
+            if stand.is_left(runner) {
+                Err(runner)
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+    }
+
+    /// The job is completed, and no invariant is broken.
+    pub async fn ends_well(&self) {
+        self.air.wait_completed("j").await;
+        check(&self.air).await;
+    }
+}
+
+/// A line that waits for a file in the folder.
+pub fn until(name: &str) -> String {
+    format!("while ! test -e {name}; do sleep 0.02; done")
+}
+
+/// Makes one test of each case for a stand.
+#[macro_export]
+macro_rules! conformance {
+    ($stand:expr) => {
+        $crate::conformance!(@ $stand;
+            environment subtasks logs limits cancel timeout lost_runner adopt duplicate_spawn infrastructure_down
+            refused_image
+        );
+    };
+    (@ $stand:expr; $($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::conformance::$case(&$stand).await;
+            }
+        )*
+    };
+}
