@@ -227,27 +227,8 @@ impl Nats {
 
     fn wanted(&self, replicas: usize) -> Vec<Wanted> {
         let names = &self.names;
-        let stream = |name: String, purpose, own: Value| {
-            let mut config = json!({
-                "name": name, "retention": "limits", "storage": "file", "num_replicas": replicas,
-                "max_msgs": -1, "max_bytes": -1, "max_consumers": -1, "discard": "old",
-                "allow_direct": true,
-            });
-            merge(&mut config, own);
-            Wanted {
-                name,
-                purpose,
-                config,
-            }
-        };
-        let bucket = |bucket: String, purpose, own: Value| {
-            let mut config = json!({
-                "subjects": [format!("$KV.{bucket}.>")], "max_msgs_per_subject": 1,
-                "discard": "new", "allow_rollup_hdrs": true, "deny_delete": true,
-            });
-            merge(&mut config, own);
-            stream(crate::bucket::stream(&bucket), purpose, config)
-        };
+        let stream = |name, purpose, own| stream_of(name, purpose, replicas, own);
+        let bucket = |name: String, purpose, own| bucket_of(&name, purpose, replicas, own);
         let blobs = names.blobs_bucket();
         vec![
             stream(
@@ -302,6 +283,31 @@ impl Nats {
             ),
         ]
     }
+}
+
+/// A stream with the settings of all.
+fn stream_of(name: String, purpose: &'static str, replicas: usize, own: Value) -> Wanted {
+    let mut config = json!({
+        "name": name, "retention": "limits", "storage": "file", "num_replicas": replicas,
+        "max_msgs": -1, "max_bytes": -1, "max_consumers": -1, "discard": "old",
+        "allow_direct": true,
+    });
+    merge(&mut config, own);
+    Wanted {
+        name,
+        purpose,
+        config,
+    }
+}
+
+/// A bucket: the stream that it is.
+fn bucket_of(bucket: &str, purpose: &'static str, replicas: usize, own: Value) -> Wanted {
+    let mut config = json!({
+        "subjects": [format!("$KV.{bucket}.>")], "max_msgs_per_subject": 1,
+        "discard": "new", "allow_rollup_hdrs": true, "deny_delete": true,
+    });
+    merge(&mut config, own);
+    stream_of(crate::bucket::stream(bucket), purpose, replicas, config)
 }
 
 fn merge(config: &mut Value, own: Value) {

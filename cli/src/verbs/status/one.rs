@@ -217,18 +217,7 @@ fn table(app: &App, detail: &Detail) -> String {
     let paused = if paused { " (paused)" } else { "" };
     say("status", &app.console.status(&format!("{status}{paused}")));
     if let Some(state) = &detail.state {
-        if let Some(runs) = running(state) {
-            say("runs", &runs);
-        }
-        say("tasks", &counters(state));
-        let children: Vec<_> = state.ledger.children.iter().map(JobName::as_str).collect();
-        if !children.is_empty() {
-            say("queued in", &children.join(", "));
-        }
-        say(
-            "changed",
-            &format!("{} ago", short(now().since(state.updated))),
-        );
+        say_state(state, &mut say);
     }
     say(
         "queue",
@@ -279,6 +268,19 @@ fn table(app: &App, detail: &Detail) -> String {
         let _ = writeln!(text, "{} {problem}", app.console.paint(Colour::Yellow, "!"));
     }
     text
+}
+
+fn say_state(state: &JobState, say: &mut impl FnMut(&str, &str)) {
+    if let Some(runs) = running(state) {
+        say("runs", &runs);
+    }
+    say("tasks", &counters(state));
+    let children: Vec<_> = state.ledger.children.iter().map(JobName::as_str).collect();
+    if !children.is_empty() {
+        say("queued in", &children.join(", "));
+    }
+    let changed = format!("{} ago", short(now().since(state.updated)));
+    say("changed", &changed);
 }
 
 /// What is spent, and reserved by those that run, of what may be.
