@@ -76,20 +76,19 @@ pub(crate) async fn expired(
     Ok(Some(Expired {
         up_to: *up_to,
         counters: purged.counters,
-        blobs: blobs(&records, last),
+        blobs: blobs(job, &records, last),
         more,
     }))
 }
 
-/// Blobs that go with the records: outputs, and the pages of fan-outs that did not queue them.
-fn blobs(records: &[At], last: impl Fn(&TaskId) -> Option<u64>) -> Vec<String> {
-    let left = records.iter().filter(|(seq, record)| {
-        record.status != Status::Succeeded && last(&record.task) == Some(*seq)
-    });
+/// Blobs that go with the records: outputs, transcripts, sessions of tasks that are over, and the pages of fan-outs that did not queue them.
+fn blobs(job: &JobName, records: &[At], last: impl Fn(&TaskId) -> Option<u64>) -> Vec<String> {
+    let lasts = || (records.iter()).filter(|(seq, record)| last(&record.task) == Some(*seq));
+    let left = lasts().filter(|(_, record)| record.status != Status::Succeeded);
     let pages = left.flat_map(|(_, record)| record.spec.iter().flat_map(Task::blobs));
-    let outputs = records.iter();
-    let outputs = outputs.filter_map(|(_, record)| record.output_blob.clone());
-    outputs.chain(pages).collect()
+    let sessions = lasts().filter_map(|(_, record)| record.session(job));
+    let own = records.iter().flat_map(|(_, record)| record.blobs());
+    own.chain(sessions).chain(pages).collect()
 }
 
 /// Cuts records off the end, from the first on that must stay: the last one of a task that is not over, or is needed.
@@ -110,6 +109,8 @@ fn cut(
 
 #[cfg(test)]
 mod tests {
+    use air_protocol::agent::AgentRun;
+    use air_protocol::claude::Claude;
     use air_protocol::record::Record;
     use air_protocol::task::{Fanout, Work};
 
@@ -148,9 +149,26 @@ mod tests {
             let of_task = records.iter().filter(|(_, record)| record.task == *task);
             of_task.map(|(seq, _)| *seq).max()
         };
-        assert_eq!(blobs(&records, last), wanted);
+        let job = "j".parse().unwrap();
+        assert_eq!(blobs(&job, &records, last), wanted);
         let later = |_: &TaskId| Some(9);
-        assert_eq!(blobs(&records, later), ["output"], "they went on later");
+        let left = blobs(&job, &records, later);
+        assert_eq!(left, ["output"], "they went on later");
+    }
+
+    #[test]
+    fn the_session_of_an_agent_goes_with_the_last_record_only() {
+        let mut record = at(3, "a", Status::Failed);
+        let work = Work::Claude(Box::new(Claude::new("p")));
+        record.1.spec = Some(Task::new(work));
+        record.1.agent = Some(AgentRun {
+            transcript: Some("t".into()),
+            ..AgentRun::default()
+        });
+        let job = "j".parse().unwrap();
+        let records = [record];
+        assert_eq!(blobs(&job, &records, |_| Some(3)), ["t", "j.a.session"]);
+        assert_eq!(blobs(&job, &records, |_| Some(4)), ["t"]);
     }
 
     fn kept(mut records: Vec<At>, last: impl Fn(&str) -> Option<u64>, needed: &str) -> Vec<u64> {

@@ -2,6 +2,7 @@
 
 use air_nats::commit::With;
 use air_nats::jobs::{Key, Swap};
+use air_protocol::agent::transcript_blob;
 use air_protocol::event::{Data, Kind};
 use air_protocol::fate::Outcome;
 use air_protocol::job::Event;
@@ -139,6 +140,8 @@ async fn on_behalf(
     {
         // What the run stored for a commit that can no longer come.
         shared.nats.delete_blobs_of(lease.runner).await?;
+        let transcript = transcript_blob(lease.runner);
+        shared.nats.delete_blob(&transcript).await?;
     }
     Ok(seq)
 }

@@ -82,7 +82,8 @@ async fn delete_blobs(shared: &Shared, job: &JobName, up_to: u64) -> Result<(), 
     nats.each_record(job, 0, |seq, record| {
         if seq <= up_to {
             blobs.extend(record.spec.iter().flat_map(Task::blobs));
-            blobs.extend(record.output_blob);
+            blobs.extend(record.blobs());
+            blobs.extend(record.session(job));
         }
     })
     .await?;

@@ -1,5 +1,7 @@
 //! Blobs: what is too large for a message, in the object store `air-blobs`.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
 use tokio::io::AsyncReadExt as _;
@@ -26,6 +28,16 @@ impl Nats {
             .await
             .map(drop)
             .map_err(Error::closed)
+    }
+
+    /// Stores a file as a blob, without ever holding all of it; one that is there is replaced.
+    ///
+    /// # Errors
+    /// [`Error`] when the file cannot be read, or NATS does not store it.
+    pub async fn put_blob_file(&self, name: &str, path: &Path) -> Result<(), Error> {
+        let mut file = tokio::fs::File::open(path).await.map_err(Error::answer)?;
+        let stored = self.blobs().await?.put(name, &mut file).await;
+        stored.map(drop).map_err(Error::closed)
     }
 
     /// The blob of a name; none when there is none.

@@ -1,6 +1,19 @@
 //! What a record says of an agent's attempt, beside its cost.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::names::{JobName, TaskId};
+
+/// Name of the blob with a task's session: one for all its attempts, each of which overwrites it.
+pub fn session_blob(job: &JobName, task: &TaskId) -> String {
+    format!("{job}.{task}.session")
+}
+
+/// Name of the blob with the raw transcript of a run.
+pub fn transcript_blob(run: Uuid) -> String {
+    format!("{run}.transcript")
+}
 
 /// What an agent's attempt was, and what it left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -149,6 +149,19 @@ impl Cost {
     }
 }
 
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cached = self
+            .cache_read_tokens
+            .saturating_add(self.cache_write_tokens);
+        write!(
+            f,
+            "{}, {} turns, {} tokens read, {cached} of the cache, {} written",
+            self.usd, self.turns, self.input_tokens, self.output_tokens
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,16 @@ pub const TAIL_BYTES: usize = 4 * 1024;
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of one chunk of log.
 pub const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an agent's raw transcript that are kept for one attempt; the rest is counted and dropped.
+pub const TRANSCRIPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of one line of an agent's transcript; a longer one is counted and dropped.
+pub const TRANSCRIPT_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of an agent's session that is saved for the next attempt; a longer one is not.
+pub const SESSION_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of a prompt, with the input that is added to it.
+pub const PROMPT_BYTES_MAX: u64 = 1024 * 1024;
+/// Turns that an agent may take, unless the task or the job's spec says otherwise.
+pub const CLAUDE_TURNS_DEFAULT: u32 = 100;
 /// Characters of an error text in a record.
 pub const ERROR_CHARS_MAX: usize = 2000;
 /// Rules by which tasks of a job wait for a person.

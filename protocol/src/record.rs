@@ -7,13 +7,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::VERSION;
-use crate::agent::AgentRun;
+use crate::agent::{AgentRun, session_blob};
 use crate::approval::{Reply, Waits};
 use crate::budget::Leash;
 use crate::cost::Cost;
 use crate::limits::ERROR_CHARS_MAX;
 use crate::names::{JobName, TaskId};
-use crate::task::{Task, When};
+use crate::task::{Task, When, Work};
 use crate::time::Time;
 
 /// How an attempt, or the task as a whole, ended.
@@ -286,6 +286,20 @@ impl Record {
     pub fn set_leash(&mut self, leash: Leash) {
         self.budget = leash.budget;
         self.depth = leash.depth;
+    }
+
+    /// Names of the blobs that go when this record goes.
+    pub fn blobs(&self) -> impl Iterator<Item = String> {
+        let agent = self.agent.as_ref();
+        let transcript = agent.and_then(|agent| agent.transcript.as_ref());
+        self.output_blob.iter().chain(transcript).cloned()
+    }
+
+    /// Name of the blob with the session, which goes when the last record of the task goes. A runner that was lost
+    /// may have saved one that no record names.
+    pub fn session(&self, job: &JobName) -> Option<String> {
+        let work = self.spec.as_ref().map(|task| &task.work);
+        matches!(work, Some(Work::Claude(_))).then(|| session_blob(job, &self.task))
     }
 
     /// What liveness and expectations need to know of this record, stored at `seq`.

@@ -33,6 +33,8 @@ pub(crate) fn program(hold: &Hold, found: &Found, task: &Task, workdir: &Workdir
     Program {
         argv: argv(&task.work),
         env: environment(&facts, workdir, |name| std::env::var_os(name)),
+        stdin: None,
+        stderr: None,
         cwd: (task.cwd.as_ref()).map_or_else(|| workdir.path().to_owned(), PathBuf::from),
         timeout: found.spec.timeout_of(task),
         grace: hold.times.grace,
@@ -44,7 +46,7 @@ fn argv(work: &Work) -> Vec<OsString> {
     match work {
         Work::Run(line) => vec!["/bin/sh".into(), "-c".into(), line.into()],
         Work::Exec(argv) => argv.iter().map(OsString::from).collect(),
-        // Has no program: see `fanout`.
+        // The one has its own command line, see `claude`; the other no program, see `fanout`.
         Work::Claude(_) | Work::Fanout(_) => Vec::new(),
     }
 }

@@ -39,6 +39,10 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// The complete environment: nothing of the runner's own is added.
     pub env: BTreeMap<OsString, OsString>,
+    /// File that it reads as its standard input; nothing when absent.
+    pub stdin: Option<PathBuf>,
+    /// File that is made for its standard error, which else goes where its output goes.
+    pub stderr: Option<PathBuf>,
     /// Working folder; must exist.
     pub cwd: PathBuf,
     /// Time after which the tree is ended; `None` = no limit.

@@ -1,6 +1,8 @@
 //! What the end of a program means for its task. Reads nothing but the files that the task left.
 
+use air_protocol::agent::AgentRun;
 use air_protocol::approval::{Reply, Waits};
+use air_protocol::cost::Cost;
 use air_protocol::fate::Outcome;
 use air_protocol::limits::REPLIES_MAX;
 use air_protocol::record::error_text;
@@ -39,6 +41,10 @@ pub struct Report {
     pub max_rss_kb: Option<u64>,
     /// What the task waits for.
     pub waits: Option<Waits>,
+    /// What an agent's work took.
+    pub cost: Option<Cost>,
+    /// What an agent's attempt was, and what it left.
+    pub agent: Option<AgentRun>,
     /// Sub-tasks.
     pub family: Family,
 }
@@ -57,11 +63,13 @@ impl Report {
             cpu_ms: None,
             max_rss_kb: None,
             waits: None,
+            cost: None,
+            agent: None,
             family: Family::default(),
         }
     }
 
-    /// The same attempt, come to another end after all: nothing of its results exists.
+    /// The same attempt, come to another end after all: nothing of its results exists, but what it took.
     #[must_use]
     pub fn instead(self, outcome: Outcome, error: &str) -> Self {
         Self {

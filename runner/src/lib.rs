@@ -10,6 +10,7 @@
 //! finds what runners left behind on a host; [`task_add`] is `airx task add`.
 
 mod brake;
+mod claude;
 mod clock;
 mod compose;
 pub mod execute;

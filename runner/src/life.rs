@@ -10,11 +10,13 @@ use air_protocol::cost::Cost;
 use air_protocol::event::Kind;
 use air_protocol::fate::Outcome;
 use air_protocol::names::TaskId;
+use air_protocol::record::Status;
 use air_protocol::task::{Task, Work};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::brake::Why;
+use crate::claude;
 use crate::clock;
 use crate::compose;
 use crate::execute::workdir::Workdir;
@@ -212,12 +214,11 @@ async fn run_program(
             return settle(attempt, report).await;
         }
     };
-    let started = clock::now();
-    let Some(ended) = run_logged(attempt, task, workdir).await else {
-        return Ok(Finish::LOST);
+    let report = match &task.work {
+        Work::Claude(claude) => claude::run(attempt, task, claude, workdir).await,
+        Work::Run(_) | Work::Exec(_) | Work::Fanout(_) => judged(attempt, task, workdir).await,
     };
-    let why = hold.brake.why();
-    match judge(ended, why, workdir, started, clock::now()) {
+    match report {
         Some(report) => {
             let report = asked(report, workdir, attempt.found.replies());
             let Some(report) = hold
@@ -226,11 +227,25 @@ async fn run_program(
             else {
                 return Ok(Finish::LOST);
             };
-            settle(attempt, report).await
+            let finish = settle(attempt, report).await?;
+            if let (Work::Claude(_), Finish::Release { status, .. }) = (&task.work, finish)
+                && status == Some(Status::Succeeded)
+            {
+                claude::forget(hold).await;
+            }
+            Ok(finish)
         }
-        None if why == Some(Why::Over) => over(hold).await,
+        None if hold.brake.why() == Some(Why::Over) => over(hold).await,
         None => Ok(Finish::LOST),
     }
+}
+
+/// Runs the program to its end; none where the attempt is not ours to settle.
+async fn judged(attempt: &Attempt<'_>, task: &Task, workdir: &Workdir) -> Option<Report> {
+    let started = clock::now();
+    let ended = run_logged(attempt, task, workdir).await?;
+    let why = attempt.hold.brake.why();
+    judge(ended, why, workdir, started, clock::now())
 }
 
 /// Runs the program until no process of it is left and its log is stored; none when the lease is lost.

@@ -132,6 +132,8 @@ impl Claimed<'_> {
             retry_at: fate.retry_at,
             cpu_ms: report.cpu_ms,
             max_rss_kb: report.max_rss_kb,
+            cost: report.cost,
+            agent: report.agent.clone(),
             subtasks: report.family.count,
             jobs: report.family.jobs.clone(),
             waits: report.waits.clone(),

@@ -2,6 +2,7 @@
 
 use air_nats::Error;
 use air_nats::commit::{Commit, Committed};
+use air_protocol::agent::transcript_blob;
 use air_protocol::budget::Taken;
 use air_protocol::codec;
 use air_protocol::event::{Data, Kind};
@@ -187,6 +188,7 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
             let is_ours = |record: &Record| record.run == Some(hold.runner);
             if !last.as_ref().is_some_and(|(_, last)| is_ours(last)) {
                 forget_blobs(hold).await;
+                forget_transcript(hold).await;
             }
             Finish::Release {
                 record: last.map_or(0, |(seq, _)| seq),
@@ -202,6 +204,14 @@ async fn try_commit(hold: &Hold, commit: &Commit) -> Result<Tried, Error> {
 pub(crate) async fn forget_blobs(hold: &Hold) {
     if let Err(error) = hold.nats.delete_blobs_of(hold.runner).await {
         tracing::warn!(%error, "blobs that nobody names stay");
+    }
+}
+
+/// Deletes the transcript of an attempt that has no record: one that is refused by the server has.
+async fn forget_transcript(hold: &Hold) {
+    let name = transcript_blob(hold.runner);
+    if let Err(error) = hold.nats.delete_blob(&name).await {
+        tracing::warn!(%error, "a transcript that nobody names stays");
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use air_nats::Nats;
 use air_nats::records::At;
+use air_protocol::agent::AgentRun;
 use air_protocol::approval::{Reply, Waits};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::Record;
@@ -135,6 +136,12 @@ fn text(app: &App, shown: &Shown) -> String {
         let error = last.error.as_deref().unwrap_or_default();
         say("error", if detail(view) == error { "" } else { error });
         say("took", &timings(last));
+        if let Some(cost) = &last.cost {
+            say("cost", &cost.to_string());
+        }
+        for (name, value) in last.agent.iter().flat_map(agent) {
+            say(name, &value);
+        }
         if let Some(waits) = &last.waits {
             let asks = matches!(waits, Waits::Answer { .. });
             say(if asks { "asks" } else { "approve?" }, waits.text());
@@ -171,6 +178,28 @@ fn said(reply: &Reply) -> String {
         None if reply.text.is_empty() => format!("approved ({age} ago)"),
         None => format!("approved: {} ({age} ago)", reply.text),
     }
+}
+
+/// What an agent's attempt was, and what it left.
+fn agent(agent: &AgentRun) -> Vec<(&'static str, String)> {
+    let failure = agent.failure.and_then(|failure| {
+        let word = serde_json::to_value(failure).ok()?;
+        word.as_str().map(str::to_owned)
+    });
+    let blobs = [&agent.transcript, &agent.saved];
+    let blobs: Vec<_> = blobs.into_iter().flatten().cloned().collect();
+    [
+        ("failure", failure),
+        ("denied", Some(agent.denied.join(", "))),
+        ("model", agent.model.clone()),
+        ("session", agent.session.clone()),
+        ("branch", agent.branch.clone()),
+        ("commit", agent.commit.clone()),
+        ("blobs", Some(blobs.join(", "))),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
 }
 
 fn value(task: &Task) -> Value {

@@ -26,7 +26,7 @@ pub(super) struct Launched {
     pub(super) child_signals: Signal,
 }
 
-/// Starts `program` in its own process group, its output in one pipe, its input empty.
+/// Starts `program` in its own process group, its output in one pipe unless it wants files.
 pub(super) fn launch(program: &Program) -> Result<Launched, SpawnProblem> {
     let name = program.argv.first().filter(|name| !name.is_empty());
     let name = name.ok_or(SpawnProblem::NoProgram)?;
@@ -56,7 +56,16 @@ pub(super) fn launch(program: &Program) -> Result<Launched, SpawnProblem> {
     let (reader, writer) = io::pipe().map_err(host("opening a pipe"))?;
     let pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(reader));
     let pipe = pipe.map_err(host("registering a pipe"))?;
-    let second_writer = writer.try_clone().map_err(host("opening a pipe"))?;
+    let stderr = match &program.stderr {
+        Some(path) => std::fs::File::create(path).map(Stdio::from),
+        None => writer.try_clone().map(Stdio::from),
+    };
+    let stderr = stderr.map_err(host("opening its standard error"))?;
+    let stdin = match &program.stdin {
+        Some(path) => std::fs::File::open(path).map(Stdio::from),
+        None => Ok(Stdio::null()),
+    };
+    let stdin = stdin.map_err(host("opening its standard input"))?;
 
     let mut command = Command::new(&path);
     command
@@ -66,9 +75,9 @@ pub(super) fn launch(program: &Program) -> Result<Launched, SpawnProblem> {
         .envs(&program.env)
         .current_dir(&cwd)
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(writer)
-        .stderr(second_writer);
+        .stderr(stderr);
     let spawned = command.spawn();
     // The write ends live in `command`: as long as it does, the pipe has no end.
     drop(command);

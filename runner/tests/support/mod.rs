@@ -173,6 +173,8 @@ async fn run_here(spec: &Spec) -> Outcome {
             .iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
+        stdin: None,
+        stderr: None,
         cwd: spec.cwd.clone(),
         timeout: spec.timeout_ms.map(Duration::from_millis),
         grace: Duration::from_millis(spec.grace_ms),

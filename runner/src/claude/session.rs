@@ -1,0 +1,105 @@
+//! Saves the session while it grows, and when it ends; gives it to the next attempt, on whatever host.
+//!
+//! It is one blob for each task, whose name follows from the task's: so that a runner that is killed has left it, and no
+//! record needs to name it.
+
+use std::time::Duration;
+
+use air_protocol::agent::{Failure, session_blob};
+use air_protocol::claude::{Claude, Session};
+use air_protocol::fate::Outcome;
+use air_protocol::record::Record;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::saved::Saved;
+use super::stage::Stage;
+use crate::hold::Hold;
+use crate::judge::Report;
+use crate::patience::for_a_while;
+
+/// Least time between two saves of a session that grows.
+const EVERY: Duration = Duration::from_secs(3);
+/// Times that a save took, for which none follows: what grows long is saved less often.
+const REST: u32 = 20;
+
+fn name(hold: &Hold) -> String {
+    session_blob(&hold.job, &hold.target.task)
+}
+
+/// The session that an earlier attempt has saved; none where the task wants none, or where it could not be gone on with.
+pub(super) async fn load(hold: &Hold, claude: &Claude, last: &Record) -> Option<Saved> {
+    let failure = last.agent.as_ref().and_then(|agent| agent.failure);
+    if claude.session == Session::Fresh || failure == Some(Failure::Session) {
+        return None;
+    }
+    let name = name(hold);
+    match for_a_while(async || hold.nats.get_blob(&name).await).await {
+        Ok(blob) => blob.as_deref().and_then(Saved::decode),
+        Err(error) => {
+            tracing::warn!(%error, "the saved session cannot be read; the session begins anew");
+            None
+        }
+    }
+}
+
+/// Saves after each turn, but not too often; ends with `turns`.
+pub(super) async fn save_as_it_grows(hold: &Hold, stage: &Stage, mut turns: watch::Receiver<u64>) {
+    let name = name(hold);
+    let mut before = 0;
+    while turns.changed().await.is_ok() {
+        let begun = Instant::now();
+        let saved = Saved::read(&stage.places.config, stage.begin.session(), &stage.cwd);
+        let Some(saved) = saved.filter(|saved| saved.lines.len() != before) else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        match hold.nats.put_blob(&name, &saved.encode()).await {
+            Ok(()) => before = saved.lines.len(),
+            Err(error) => tracing::debug!(%error, "the session is saved later"),
+        }
+        let rest = EVERY.max(begun.elapsed() * REST);
+        tokio::select! {
+            () = sleep(rest) => {}
+            () = ended(&mut turns) => return,
+        }
+    }
+}
+
+/// Waits for the end of the turns.
+async fn ended(turns: &mut watch::Receiver<u64>) {
+    let mut turns = turns.clone();
+    while turns.changed().await.is_ok() {}
+}
+
+/// Saves what a further attempt goes on from, and gives the blob's name; none where there is nothing to save, or no
+/// need. The outer none: the lease is lost.
+pub(super) async fn save_at_end(
+    hold: &Hold,
+    stage: &Stage,
+    report: &Report,
+) -> Option<Option<String>> {
+    if report.outcome == Outcome::Succeeded {
+        return Some(None);
+    }
+    let saved = Saved::read(&stage.places.config, stage.begin.session(), &stage.cwd);
+    let Some(saved) = saved else {
+        return Some(None);
+    };
+    let (name, bytes) = (name(hold), saved.encode());
+    let stored = for_a_while(async || hold.nats.put_blob(&name, &bytes).await);
+    match hold.unless_lost(stored).await? {
+        Ok(()) => Some(Some(name)),
+        Err(error) => {
+            tracing::warn!(%error, "the session could not be saved");
+            Some(None)
+        }
+    }
+}
+
+/// Deletes the session of a task that is done.
+pub(crate) async fn forget(hold: &Hold) {
+    if let Err(error) = hold.nats.delete_blob(&name(hold)).await {
+        tracing::debug!(%error, "the session stays until its record goes");
+    }
+}
