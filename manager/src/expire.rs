@@ -86,7 +86,7 @@ fn blobs(job: &JobName, records: &[At], last: impl Fn(&TaskId) -> Option<u64>) -
     let lasts = || (records.iter()).filter(|(seq, record)| last(&record.task) == Some(*seq));
     let left = lasts().filter(|(_, record)| record.status != Status::Succeeded);
     let pages = left.flat_map(|(_, record)| record.spec.iter().flat_map(Task::blobs));
-    let sessions = lasts().filter_map(|(_, record)| record.session(job));
+    let sessions = lasts().flat_map(|(_, record)| record.sessions(job));
     let own = records.iter().flat_map(|(_, record)| record.blobs());
     own.chain(sessions).chain(pages).collect()
 }

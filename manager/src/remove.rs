@@ -83,7 +83,7 @@ async fn delete_blobs(shared: &Shared, job: &JobName, up_to: u64) -> Result<(), 
         if seq <= up_to {
             blobs.extend(record.spec.iter().flat_map(Task::blobs));
             blobs.extend(record.blobs());
-            blobs.extend(record.session(job));
+            blobs.extend(record.sessions(job));
         }
     })
     .await?;

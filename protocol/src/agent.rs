@@ -10,6 +10,11 @@ pub fn session_blob(job: &JobName, task: &TaskId) -> String {
     format!("{job}.{task}.session")
 }
 
+/// Name of the blob with what a task's working tree holds beyond its repository; written as the session's is.
+pub fn workspace_blob(job: &JobName, task: &TaskId) -> String {
+    format!("{job}.{task}.workspace")
+}
+
 /// Name of the blob with the raw transcript of a run.
 pub fn transcript_blob(run: Uuid) -> String {
     format!("{run}.transcript")

@@ -30,6 +30,8 @@ pub const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const WORKSPACE_PATCH_BYTES_MAX: u64 = 256 * 1024;
 /// Files that the output of a task with a workspace names; the rest is counted.
 pub const WORKSPACE_FILES_MAX: usize = 1000;
+/// Bytes of uncommitted work that are saved for the next attempt; more is not.
+pub const WORKSPACE_SAVED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Time without use after which what was fetched of a repository is removed.
 pub const WORKSPACE_REPO_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Time after which the working tree of another installation counts as abandoned.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::VERSION;
-use crate::agent::{AgentRun, session_blob};
+use crate::agent::{AgentRun, session_blob, workspace_blob};
 use crate::approval::{Reply, Waits};
 use crate::budget::Leash;
 use crate::cost::Cost;
@@ -295,11 +295,18 @@ impl Record {
         self.output_blob.iter().chain(transcript).cloned()
     }
 
-    /// Name of the blob with the session, which goes when the last record of the task goes. A runner that was lost
-    /// may have saved one that no record names.
-    pub fn session(&self, job: &JobName) -> Option<String> {
-        let work = self.spec.as_ref().map(|task| &task.work);
-        matches!(work, Some(Work::Claude(_))).then(|| session_blob(job, &self.task))
+    /// Names of the blobs with the session and the working tree, which go when the last record of the task goes. A
+    /// runner that was lost may have saved some that no record names.
+    pub fn sessions(&self, job: &JobName) -> Vec<String> {
+        let Some(Work::Claude(claude)) = self.spec.as_ref().map(|task| &task.work) else {
+            return Vec::new();
+        };
+        let tree = claude.workspace.is_some();
+        let tree = tree.then(|| workspace_blob(job, &self.task));
+        [session_blob(job, &self.task)]
+            .into_iter()
+            .chain(tree)
+            .collect()
     }
 
     /// What liveness and expectations need to know of this record, stored at `seq`.

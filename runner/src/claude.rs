@@ -14,6 +14,7 @@ mod saved;
 mod secret;
 mod seen;
 mod session;
+pub(crate) mod space;
 mod stage;
 mod told;
 mod transcript;
@@ -34,9 +35,11 @@ use crate::clock;
 use crate::execute::workdir::Workdir;
 use crate::execute::{End, Ended, Stop, execute};
 use crate::files;
+use crate::hold::Hold;
 use crate::judge::{Report, judge};
 use crate::logs::{self, Log};
 use crate::record::Attempt;
+use crate::workspace::Space;
 use outcome::{Facts, Verdict};
 use stage::{Stage, Trouble};
 use transcript::{Told, Transcript};
@@ -66,6 +69,10 @@ pub(crate) async fn run(
             outcome,
             text,
         }) => {
+            if let why @ Some(_) = hold.brake.why() {
+                let ended = Ended::without_a_run(End::Stopped(Stop::Cancel));
+                return judge(ended, why, workdir, clock::now(), clock::now());
+            }
             let mut report = Report::new(outcome).instead(outcome, &text);
             report.agent = Some(AgentRun {
                 failure: Some(failure),
@@ -104,6 +111,11 @@ pub(crate) async fn run(
     }
     if report.outcome == Outcome::Succeeded {
         report = with_output(report, claude, &told, workdir);
+    }
+    if let Some(space) = &stage.space {
+        report = hold
+            .unless_lost(with_work(hold, report, &mut agent, space, &stage, workdir))
+            .await?;
     }
     agent.transcript = keep::transcript(hold, &stage, &told).await?;
     agent.saved = session::save_at_end(hold, &stage, &report).await?;
@@ -264,6 +276,51 @@ fn with_output(report: Report, claude: &Claude, told: &Told, workdir: &Workdir) 
         },
         (_, Err(text)) => report.instead(Outcome::FailedForGood, &text),
     }
+}
+
+/// What the agent said, where that is all there is.
+fn told_alone(output: &Value) -> Option<&str> {
+    let all = output.as_object().filter(|all| all.len() == 1)?;
+    all.get("summary")?.as_str()
+}
+
+/// Brings the agent's work to the repository, and tells of it in the output.
+async fn with_work(
+    hold: &Hold,
+    report: Report,
+    agent: &mut AgentRun,
+    space: &Space,
+    stage: &Stage,
+    workdir: &Workdir,
+) -> Report {
+    let report = match report.outcome {
+        Outcome::Succeeded => {
+            let result = report.output.clone().unwrap_or_default();
+            let said = told_alone(&result).unwrap_or_default().to_owned();
+            match space::finish(space, &stage.key.redact(said.clone())).await {
+                Ok(summary) => {
+                    agent.branch = Some(summary.branch.clone());
+                    agent.commit = Some(summary.commit.clone());
+                    let result = told_alone(&result).map_or(result.clone(), |said| json!(said));
+                    let output = Some(summary.with_result(result));
+                    return Report { output, ..report };
+                }
+                Err(trouble) => {
+                    agent.failure = Some(trouble.failure);
+                    report.instead(trouble.outcome, &trouble.text)
+                }
+            }
+        }
+        _ => report,
+    };
+    if matches!(report.outcome, Outcome::Failed | Outcome::FailedForGood)
+        && let Some(commit) = space::leave(space, &report).await
+    {
+        agent.branch = Some(space.branch().to_owned());
+        agent.commit = Some(commit);
+    }
+    space::save(hold, space, workdir.path()).await;
+    report
 }
 
 /// The same report without the key.

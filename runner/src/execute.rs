@@ -204,7 +204,7 @@ fn usage() -> (u64, u64) {
 
 impl Ended {
     /// For a program of which nothing ran.
-    fn without_a_run(end: End) -> Self {
+    pub(crate) fn without_a_run(end: End) -> Self {
         Self {
             end,
             cpu_ms: 0,

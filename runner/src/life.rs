@@ -83,7 +83,7 @@ async fn live(
         return Ok(Exit::NotOurs);
     };
     // Removed last, when nobody waits for us any more.
-    let mut workdir = None;
+    let mut left = Left::default();
     let drain = async {
         shutdown.await;
         hold.brake.pull(Why::Drain);
@@ -91,11 +91,11 @@ async fn live(
     };
     let finish = tokio::select! {
         biased;
-        finish = work(&hold, &options.backend, &mut workdir) => finish?,
+        finish = work(&hold, &options.backend, &mut left) => finish?,
         never = guard(&hold) => match never {},
         () = drain => Finish::LOST,
     };
-    match finish {
+    let exit = match finish {
         Finish::Leave(exit) => Ok(exit),
         Finish::Release {
             record,
@@ -119,11 +119,24 @@ async fn live(
                 () = expiry(&hold) => Ok(Exit::Broken),
             }
         }
+    };
+    if left.is_tree_over {
+        claude::space::remove(&hold).await;
     }
+    exit
+}
+
+/// What an attempt leaves on the host.
+#[derive(Default)]
+struct Left {
+    /// The task's own temporary folder, which goes with this value.
+    workdir: Option<Workdir>,
+    /// There is a working tree, and nobody goes on in it.
+    is_tree_over: bool,
 }
 
 /// Everything between start and release.
-async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Result<Finish, Error> {
+async fn work(hold: &Hold, backend: &str, left: &mut Left) -> Result<Finish, Error> {
     let Some(looked) = hold.unless_lost(look(hold)).await else {
         return Ok(Finish::LOST);
     };
@@ -184,17 +197,11 @@ async fn work(hold: &Hold, backend: &str, workdir: &mut Option<Workdir>) -> Resu
     }
     match &task.work {
         Work::Fanout(page) => fanout::run(&attempt, page).await,
-        Work::Run(_) | Work::Exec(_) | Work::Claude(_) => {
-            run_program(&attempt, task, workdir).await
-        }
+        Work::Run(_) | Work::Exec(_) | Work::Claude(_) => run_program(&attempt, task, left).await,
     }
 }
 
-async fn run_program(
-    attempt: &Attempt<'_>,
-    task: &Task,
-    slot: &mut Option<Workdir>,
-) -> Result<Finish, Error> {
+async fn run_program(attempt: &Attempt<'_>, task: &Task, left: &mut Left) -> Result<Finish, Error> {
     let hold = attempt.hold;
     let Some(needs) = hold.unless_lost(compose::needs(hold, task)).await else {
         return Ok(Finish::LOST);
@@ -208,7 +215,7 @@ async fn run_program(
                 .map_err(|error| format!("the host cannot make the working folder: {error}"))
         });
     let workdir = match made {
-        Ok(workdir) => &*slot.insert(workdir),
+        Ok(workdir) => &*left.workdir.insert(workdir),
         Err(text) => {
             let report = Report::new(Outcome::Failed).instead(Outcome::Failed, &text);
             return settle(attempt, report).await;
@@ -218,6 +225,7 @@ async fn run_program(
         Work::Claude(claude) => claude::run(attempt, task, claude, workdir).await,
         Work::Run(_) | Work::Exec(_) | Work::Fanout(_) => judged(attempt, task, workdir).await,
     };
+    let has_tree = matches!(&task.work, Work::Claude(claude) if claude.workspace.is_some());
     match report {
         Some(report) => {
             let report = asked(report, workdir, attempt.found.replies());
@@ -228,14 +236,18 @@ async fn run_program(
                 return Ok(Finish::LOST);
             };
             let finish = settle(attempt, report).await?;
-            if let (Work::Claude(_), Finish::Release { status, .. }) = (&task.work, finish)
-                && status == Some(Status::Succeeded)
-            {
-                claude::forget(hold).await;
+            if let (Work::Claude(_), Finish::Release { status, .. }) = (&task.work, finish) {
+                left.is_tree_over = has_tree && status.is_some_and(Status::is_final);
+                if status == Some(Status::Succeeded) {
+                    claude::forget(hold, has_tree).await;
+                }
             }
             Ok(finish)
         }
-        None if hold.brake.why() == Some(Why::Over) => over(hold).await,
+        None if hold.brake.why() == Some(Why::Over) => {
+            left.is_tree_over = has_tree;
+            over(hold).await
+        }
         None => Ok(Finish::LOST),
     }
 }

@@ -97,8 +97,11 @@ pub(super) async fn save_at_end(
     }
 }
 
-/// Deletes the session of a task that is done.
-pub(crate) async fn forget(hold: &Hold) {
+/// Deletes the session of a task that is done, and what it saved of its working tree.
+pub(crate) async fn forget(hold: &Hold, has_tree: bool) {
+    if has_tree {
+        super::space::forget(hold).await;
+    }
     if let Err(error) = hold.nats.delete_blob(&name(hold)).await {
         tracing::debug!(%error, "the session stays until its record goes");
     }

@@ -12,12 +12,14 @@ use air_protocol::task::Task;
 use uuid::Uuid;
 
 use super::command::{self, Begin, Limits, Places};
+use super::saved::Saved;
 use super::secret::{Handover, Key};
-use super::{prompt, session};
+use super::{prompt, session, space};
 use crate::compose;
 use crate::execute::Program;
 use crate::execute::workdir::Workdir;
 use crate::record::Attempt;
+use crate::workspace::Space;
 
 /// The name of the CLI, unless `AIR_CLAUDE` gives another one.
 const PROGRAM: &str = "claude";
@@ -28,6 +30,8 @@ pub(super) struct Stage {
     pub(super) places: Places,
     pub(super) begin: Begin,
     pub(super) cwd: PathBuf,
+    /// The working tree, where the task asks for one.
+    pub(super) space: Option<Space>,
     pub(super) key: Key,
     /// Gives the key while it lives.
     _handover: Handover,
@@ -69,11 +73,23 @@ impl Stage {
             passing(Failure::Workspace, text)
         };
         let places = Places::below(&folder);
-        let cwd = working_folder(task, workdir).map_err(host)?;
+        let saved = match &attempt.found.last {
+            Some((_, last)) => session::load(attempt.hold, claude, last).await,
+            None => None,
+        };
+        let space = space::open(attempt.hold, task, claude, saved.is_some(), workdir).await?;
+        let cwd = match &space {
+            Some(space) => space::folder(space, task)?,
+            None => working_folder(task, workdir).map_err(host)?,
+        };
         for folder in [&folder, &places.config, &places.temporary] {
             DirBuilder::new().mode(0o700).create(folder).map_err(host)?;
         }
-        let (begin, prompt) = begin(attempt, task, claude, &places, &cwd).await?;
+        let (begin, prompt) = begin(attempt, task, claude, saved, &places, &cwd)?;
+        let prompt = match (&begin, &space) {
+            (Begin::Resume(_), Some(space)) => prompt + space::note(space),
+            _ => prompt,
+        };
         fs::write(&places.prompt, prompt).map_err(host)?;
         let servers = command::servers(claude, None);
         if let Some(servers) = &servers {
@@ -108,6 +124,7 @@ impl Stage {
             places,
             begin,
             cwd,
+            space,
             key,
             _handover: handover,
         })
@@ -143,15 +160,16 @@ fn working_folder(task: &Task, workdir: &Workdir) -> io::Result<PathBuf> {
 }
 
 /// The session, and what it is told: it goes on where an earlier attempt has saved one.
-async fn begin(
+fn begin(
     attempt: &Attempt<'_>,
     task: &Task,
     claude: &Claude,
+    saved: Option<Saved>,
     places: &Places,
     cwd: &Path,
 ) -> Result<(Begin, String), Trouble> {
     if let Some((_, last)) = &attempt.found.last
-        && let Some(saved) = session::load(attempt.hold, claude, last).await
+        && let Some(saved) = saved
     {
         match saved.restore(&places.config, cwd) {
             Ok(()) => {

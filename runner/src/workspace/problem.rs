@@ -30,6 +30,9 @@ pub enum SpaceError {
         /// The limit, in minutes.
         minutes: u64,
     },
+    /// It was told to stop.
+    #[error("the task was ended before its working tree was made")]
+    Stopped,
     /// Another runner works there.
     #[error("another runner of this host still works in `{}`", .0.display())]
     Busy(PathBuf),
@@ -53,13 +56,13 @@ impl SpaceError {
     pub fn is_for_good(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Conflicts(_) => true,
-            Self::NoGit | Self::Git { .. } | Self::Slow { .. } => false,
+            Self::NoGit | Self::Git { .. } | Self::Slow { .. } | Self::Stopped => false,
             Self::Busy(_) | Self::Host { .. } => false,
         }
     }
 
     /// For `map_err`: what was to be done with which file.
-    pub(super) fn host(
+    pub(crate) fn host(
         doing: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {

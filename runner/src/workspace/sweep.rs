@@ -85,6 +85,15 @@ impl Leftover {
     }
 }
 
+/// Removes the working tree of one task; false if there is none, or a runner works in it.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(base: &Base, system: &str, job: &str, task: &str) -> Result<bool, SpaceError> {
+    let meta = Places::of(base, system, job, task).meta;
+    leftover(base, meta).map_or(Ok(false), |found| found.remove())
+}
+
 /// Removes what was fetched of repositories for which no task asked for `unused`; tells how many. The next task
 /// fetches anew.
 ///

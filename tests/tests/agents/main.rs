@@ -9,11 +9,13 @@
 mod cli;
 mod ends;
 mod failures;
+mod fix_tests;
 mod large;
 mod limits;
 mod secrets;
 mod sessions;
 mod work;
+mod workspace;
 
 use air_protocol::agent::{AgentRun, Failure};
 use air_protocol::record::{Record, Status};
