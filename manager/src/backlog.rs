@@ -301,9 +301,6 @@ impl Backlog {
         for (at, entry) in &mut self.entries {
             if entry.id == record.task {
                 entry.last = Some(record.last(seq));
-                if record.is_approved() {
-                    entry.approval = None;
-                }
                 if !is_live(entry.attempt, entry.last) && entry.attempt <= record.attempt {
                     over.push(*at);
                 }

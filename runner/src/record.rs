@@ -295,6 +295,22 @@ mod tests {
     }
 
     #[test]
+    fn what_people_said_stands_in_every_further_record() {
+        let mut last = before(Status::Reset);
+        last.replies = vec![air_protocol::approval::Reply {
+            question: None,
+            text: "fine".into(),
+            at: NOW,
+        }];
+        let replies = last.replies.clone();
+        let found = found(Some((3, last)));
+        for outcome in [Outcome::Succeeded, Outcome::Failed, Outcome::Parked] {
+            let record = commit(&found, &Report::new(outcome)).record;
+            assert_eq!(record.replies, replies, "{outcome:?}");
+        }
+    }
+
+    #[test]
     fn a_lost_attempt_is_queued_again_at_once() {
         let commit = commit(&found(None), &Report::new(Outcome::Lost));
         assert_eq!(commit.record.losses, 1);

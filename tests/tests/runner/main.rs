@@ -9,6 +9,7 @@
 mod ends;
 mod family;
 mod paid;
+mod people;
 mod stage;
 
 use std::fs;
