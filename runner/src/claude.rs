@@ -36,7 +36,8 @@ use crate::execute::workdir::Workdir;
 use crate::execute::{End, Ended, Stop, execute};
 use crate::files;
 use crate::hold::Hold;
-use crate::judge::{Report, judge};
+use crate::judge::{Report, asked, judge};
+use crate::key;
 use crate::logs::{self, Log};
 use crate::record::Attempt;
 use crate::workspace::Space;
@@ -111,11 +112,16 @@ pub(crate) async fn run(
     }
     if report.outcome == Outcome::Succeeded {
         report = with_output(report, claude, &told, workdir);
+        report = asked(report, workdir, attempt.found.replies());
     }
     if let Some(space) = &stage.space {
         report = hold
             .unless_lost(with_work(hold, report, &mut agent, space, &stage, workdir))
             .await?;
+    }
+    if let (Some(Failure::RateLimit), Outcome::Later(Some(until))) = (agent.failure, report.outcome)
+    {
+        hold.unless_lost(key::tell(&hold.nats, until, now)).await?;
     }
     agent.transcript = keep::transcript(hold, &stage, &told).await?;
     agent.saved = session::save_at_end(hold, &stage, &report).await?;

@@ -228,7 +228,6 @@ async fn run_program(attempt: &Attempt<'_>, task: &Task, left: &mut Left) -> Res
     let has_tree = matches!(&task.work, Work::Claude(claude) if claude.workspace.is_some());
     match report {
         Some(report) => {
-            let report = asked(report, workdir, attempt.found.replies());
             let Some(report) = hold
                 .unless_lost(with_subtasks(attempt, workdir, report))
                 .await
@@ -257,7 +256,8 @@ async fn judged(attempt: &Attempt<'_>, task: &Task, workdir: &Workdir) -> Option
     let started = clock::now();
     let ended = run_logged(attempt, task, workdir).await?;
     let why = attempt.hold.brake.why();
-    judge(ended, why, workdir, started, clock::now())
+    let report = judge(ended, why, workdir, started, clock::now())?;
+    Some(asked(report, workdir, attempt.found.replies()))
 }
 
 /// Runs the program until no process of it is left and its log is stored; none when the lease is lost.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use air_protocol::budget;
 use air_protocol::claude::{Claude, OWN_SERVER, PermissionMode};
 use air_protocol::cost::Usd;
 use air_protocol::limits::CLAUDE_TURNS_DEFAULT;
@@ -49,19 +50,19 @@ pub(super) struct Limits {
 
 impl Limits {
     /// The task's own, else those of the job's spec; and never more than is `reserved`.
-    pub(super) fn of(claude: &Claude, spec: &Spec, reserved: Option<Self>) -> Self {
+    pub(super) fn of(claude: &Claude, spec: &Spec, reserved: budget::Limits) -> Self {
         let defaults = spec.claude.clone().unwrap_or_default();
         let turns = claude.max_turns.or(defaults.max_turns);
         let turns = turns.unwrap_or(CLAUDE_TURNS_DEFAULT);
         let usd = claude.max_budget_usd.or(defaults.max_budget_usd);
-        match reserved {
-            None => Self { turns, usd },
-            Some(most) => Self {
-                turns: turns.min(most.turns),
-                usd: match (usd, most.usd) {
-                    (Some(own), Some(most)) => Some(own.min(most)),
-                    (own, most) => own.or(most),
-                },
+        let most = reserved
+            .turns
+            .map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX));
+        Self {
+            turns: turns.min(most),
+            usd: match (usd, reserved.usd) {
+                (Some(own), Some(most)) => Some(own.min(most)),
+                (own, most) => own.or(most),
             },
         }
     }
@@ -118,14 +119,12 @@ impl Begin {
     }
 }
 
-/// The MCP servers of a task: its own, and ours where `airx` is known.
-pub(super) fn servers(claude: &Claude, airx: Option<&Path>) -> Option<Value> {
+/// The MCP servers of a task: its own, and ours.
+pub(super) fn servers(claude: &Claude, airx: &Path) -> Value {
     let mut servers: serde_json::Map<String, Value> = claude.mcp.clone().into_iter().collect();
-    if let Some(airx) = airx {
-        let own = json!({ "command": airx, "args": ["mcp"] });
-        servers.insert(OWN_SERVER.to_owned(), own);
-    }
-    (!servers.is_empty()).then(|| json!({ "mcpServers": servers }))
+    let own = json!({ "command": airx, "args": ["mcp"] });
+    servers.insert(OWN_SERVER.to_owned(), own);
+    json!({ "mcpServers": servers })
 }
 
 /// Program and arguments.
@@ -136,7 +135,7 @@ pub(super) fn argv(
     limits: Limits,
     begin: &Begin,
     settings: &Value,
-    servers: Option<&Path>,
+    servers: &Path,
 ) -> Vec<OsString> {
     let mut argv: Vec<OsString> = [
         program,
@@ -173,15 +172,14 @@ pub(super) fn argv(
         Begin::New(id) => option("--session-id", id),
         Begin::Resume(id) => option("--resume", id),
     }
-    argv.push("--strict-mcp-config".into());
-    if let Some(servers) = servers {
-        argv.extend(["--mcp-config".into(), servers.into()]);
-    }
+    argv.extend([
+        "--strict-mcp-config".into(),
+        "--mcp-config".into(),
+        servers.into(),
+    ]);
     // Last, since they take whatever words follow; none of these begins with `-`.
     let mut allowed = claude.allowed_tools.clone();
-    if servers.is_some() {
-        allowed.push(format!("mcp__{OWN_SERVER}"));
-    }
+    allowed.push(format!("mcp__{OWN_SERVER}"));
     let lists = [
         ("--allowedTools", allowed),
         ("--disallowedTools", claude.disallowed_tools.clone()),
@@ -233,8 +231,8 @@ pub(super) fn environment(
 mod tests {
     use super::*;
 
-    fn words(claude: &Claude, begin: &Begin, servers: Option<&Path>) -> Vec<String> {
-        let limits = Limits::of(claude, &Spec::default(), None);
+    fn words(claude: &Claude, begin: &Begin) -> Vec<String> {
+        let limits = Limits::of(claude, &Spec::default(), budget::Limits::default());
         let argv = argv(
             "claude",
             claude,
@@ -242,7 +240,7 @@ mod tests {
             limits,
             begin,
             &json!({}),
-            servers,
+            Path::new("/s"),
         );
         argv.into_iter()
             .map(|word| word.into_string().unwrap())
@@ -257,7 +255,7 @@ mod tests {
             "permission_mode": "acceptEdits", "system": "--be brief", "schema": { "type": "object" },
         }))
         .unwrap();
-        let words = words(&claude, &Begin::Resume("id".into()), Some(Path::new("/s")));
+        let words = words(&claude, &Begin::Resume("id".into()));
         let line = words.join("|");
         for part in [
             "|--model|sonnet|",
@@ -281,15 +279,16 @@ mod tests {
 
     #[test]
     fn nothing_is_bypassed_unless_wanted_and_turns_have_a_limit() {
-        let words = words(&Claude::new("p"), &Begin::New("id".into()), None);
+        let words = words(&Claude::new("p"), &Begin::New("id".into()));
         let line = words.join("|");
         assert!(
             line.contains("|--max-turns|100|") && line.contains("|--session-id|id|"),
             "{line}"
         );
-        for word in ["permission", "dangerously", "allowedTools", "mcp-config|"] {
+        for word in ["permission", "dangerously"] {
             assert!(!line.contains(word), "{word} in {line}");
         }
+        assert!(line.ends_with("|--allowedTools|mcp__air"), "{line}");
     }
 
     #[test]
@@ -301,30 +300,34 @@ mod tests {
                 .unwrap();
         let of = |claude: &Claude, reserved| Limits::of(claude, &spec, reserved);
         assert_eq!(
-            of(&claude, None),
+            of(&claude, budget::Limits::default()),
             Limits {
                 turns: 9,
                 usd: Some(usd(2_000_000))
             }
         );
-        let reserved = Limits {
-            turns: 5,
+        let reserved = budget::Limits {
+            turns: Some(5),
             usd: Some(usd(1_000_000)),
         };
-        assert_eq!(of(&claude, Some(reserved)), reserved);
+        let least = of(&claude, reserved);
+        assert_eq!(
+            (Some(u64::from(least.turns)), least.usd),
+            (reserved.turns, reserved.usd)
+        );
         (claude.max_turns, claude.max_budget_usd) = (Some(3), Some(usd(5)));
         assert_eq!(
-            of(&claude, Some(reserved)),
+            of(&claude, reserved),
             Limits {
                 turns: 3,
                 usd: Some(usd(5))
             }
         );
-        let open = Limits {
-            turns: 5,
+        let open = budget::Limits {
+            turns: Some(5),
             usd: None,
         };
-        assert_eq!(of(&claude, Some(open)).usd, Some(usd(5)));
+        assert_eq!(of(&claude, open).usd, Some(usd(5)));
     }
 
     #[test]

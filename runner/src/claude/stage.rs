@@ -67,6 +67,7 @@ impl Stage {
         let var = |name: &str| std::env::var(name).ok();
         let cli = cli(var).map_err(|text| passing(Failure::Cli, text))?;
         let key = Key::from_env(var).map_err(|text| passing(Failure::Login, text))?;
+        let airx = airx(var).map_err(|text| passing(Failure::Mcp, text))?;
         let folder = workdir.path().join("agent");
         let host = |error: io::Error| {
             let text = format!("the host cannot make the agent's folder: {error}");
@@ -91,20 +92,18 @@ impl Stage {
             _ => prompt,
         };
         fs::write(&places.prompt, prompt).map_err(host)?;
-        let servers = command::servers(claude, None);
-        if let Some(servers) = &servers {
-            fs::write(&places.servers, servers.to_string()).map_err(host)?;
-        }
+        let servers = command::servers(claude, &airx);
+        fs::write(&places.servers, servers.to_string()).map_err(host)?;
         let handover = Handover::new(places.key.clone(), &key).map_err(host)?;
         let program = compose::program(attempt.hold, attempt.found, task, workdir);
         let argv = command::argv(
             &cli,
             claude,
             &defaults,
-            Limits::of(claude, spec, None),
+            Limits::of(claude, spec, attempt.limits),
             &begin,
             &handover.settings(),
-            servers.as_ref().map(|_| places.servers.as_path()),
+            &places.servers,
         );
         let env = command::environment(program.env.clone(), &places, claude, |name| {
             std::env::var_os(name)
@@ -182,6 +181,22 @@ fn begin(
     let prompt = prompt::first(claude, cwd, task.input.as_ref(), !task.needs.is_empty());
     let prompt = prompt.map_err(|text| for_good(Failure::Request, &text))?;
     Ok((Begin::New(Uuid::new_v4().to_string()), prompt))
+}
+
+/// The `airx` whose tools the agent gets: the one beside the runner, else the one on its `PATH`.
+fn airx(var: impl Fn(&str) -> Option<String>) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().ok();
+    let beside = own
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|folder| folder.join("airx"));
+    let search = var("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&search).map(|folder| folder.join("airx"));
+    beside.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| {
+        "the tools by which agents queue tasks are not on this host: there is no `airx` beside `air-runner`, nor on the \
+         manager's PATH; install it there"
+            .to_owned()
+    })
 }
 
 /// The CLI's path. It is looked up on the runner's own `PATH`: a task must not choose to whom the key is given.
