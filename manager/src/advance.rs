@@ -148,7 +148,7 @@ impl Look<'_> {
                 Step::Count => self.count().await?,
                 Step::Requeue => self.requeue().await?,
                 Step::Write(state) => self.write(&state).await?,
-                Step::Claim(state, ready) => match self.claim(*state, ready).await? {
+                Step::Claim(state, ready) => match self.claim(*state, *ready).await? {
                     Some(outcome) => return Ok(outcome),
                     None => continue,
                 },

@@ -103,7 +103,7 @@ pub enum Step {
     /// Write this state; nothing follows from it but what the next look says.
     Write(Box<JobState>),
     /// Write this state; then have the backend of its lease start the runner.
-    Claim(Box<JobState>, Ready),
+    Claim(Box<JobState>, Box<Ready>),
     /// Write this state; then commit the decisions in its lease.
     Settle(Box<JobState>),
     /// Empty the queue of a cancelled job.
@@ -296,7 +296,7 @@ fn claim(
     let mut lease = lease(view, me, spec, phase, &offer);
     lease.budget = ready.charge.as_ref().map(|charge| charge.account.clone());
     let state = then(open, &Event::Claim(lease), view.now)?;
-    Ok(Step::Claim(Box::new(state), ready.clone()))
+    Ok(Step::Claim(Box::new(state), Box::new(ready.clone())))
 }
 
 /// Nothing could be reserved for the next task: the job says so while the account lacks it, and rests.

@@ -18,8 +18,6 @@ use crate::process::{Program, binary};
 use crate::server::{Server, ServerOptions};
 use crate::wait::{HANGS, wait_for, wait_for_within};
 
-/// Time that the servers of a cluster get to find one another, and a leader.
-
 /// A server, its managers, and a connection.
 pub struct Installation {
     /// The server.

@@ -224,15 +224,17 @@ impl Fleet {
         place.map(|place| place.backend.clone())
     }
 
+    /// Runners that this manager started and that live, and their backends.
+    fn held(&self) -> Vec<(Uuid, String)> {
+        let held = lock(&self.0.held);
+        held.iter()
+            .map(|(runner, place)| (*runner, place.backend.clone()))
+            .collect()
+    }
+
     /// Asks all runners of this manager to end.
     pub(crate) async fn stop(&self) {
-        let held = lock(&self.0.held);
-        let all: Vec<_> = held
-            .iter()
-            .map(|(runner, place)| (*runner, place.backend.clone()))
-            .collect();
-        drop(held);
-        for (runner, backend) in all {
+        for (runner, backend) in self.held() {
             if let Some(member) = self.member(&backend) {
                 member.stop(runner).await;
             }

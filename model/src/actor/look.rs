@@ -96,7 +96,7 @@ pub enum After {
     /// Another look.
     Look,
     /// The runner is started.
-    Claim(Ready),
+    Claim(Box<Ready>),
     /// Nothing, whether it goes through or not: the claim is given back by an act of its own.
     Nothing,
     /// The decisions are committed.
@@ -357,7 +357,7 @@ impl Look {
     }
 
     fn decide(&mut self, env: &mut Env<'_>, waits: &mut Waits) -> Flow {
-        let spec = env.store.spec(&self.job);
+        let (spec, offers) = (env.store.spec(&self.job), [Offer::plain("process")]);
         let view = View {
             now: env.now,
             key: &self.key,
@@ -369,7 +369,7 @@ impl Look {
             limited: None,
             searched: self.searched,
             runner: env.run(),
-            offers: &[Offer::plain("process")],
+            offers: &offers,
         };
         #[allow(
             clippy::expect_used,
@@ -390,14 +390,8 @@ impl Look {
             },
             Step::Requeue => Next::Requeue(Box::new(Requeue::new(self.job.clone()))),
             Step::Write(state) => swap(*state, After::Look),
-            Step::Claim(state, ready) => {
-                *env.runs += 1;
-                swap(*state, After::Claim(ready))
-            }
-            Step::Settle(state) => {
-                *env.runs += 1;
-                swap(*state, After::Settle)
-            }
+            Step::Claim(state, ready) => swap(env.run_of(*state), After::Claim(ready)),
+            Step::Settle(state) => swap(env.run_of(*state), After::Settle),
             Step::Empty => match self.key.state() {
                 Some(state) => Next::Empty(Box::new(Empty::new(
                     self.job.clone(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use air_protocol::agent::Failure;
 use air_protocol::claude::{Claude, PermissionMode};
 use air_protocol::fate::Outcome;
+use air_protocol::spec::ClaudeDefaults;
 use air_protocol::task::Task;
 use uuid::Uuid;
 
@@ -56,14 +57,7 @@ impl Stage {
     ) -> Result<Self, Trouble> {
         let spec = &attempt.found.spec;
         let defaults = spec.claude.clone().unwrap_or_default();
-        if claude.permission_mode == Some(PermissionMode::BypassPermissions)
-            && !defaults.bypass_permissions
-        {
-            let text = "`permission_mode: bypassPermissions` lets the agent do everything, and the job's spec does not \
-                        allow it; name what it needs in `allowed_tools`, or say `claude: {bypass_permissions: true}` in \
-                        the spec";
-            return Err(for_good(Failure::Permission, text));
-        }
+        check_mode(claude, &defaults)?;
         let var = |name: &str| std::env::var(name).ok();
         let cli = cli(var).map_err(|text| passing(Failure::Cli, text))?;
         let key = Key::from_env(var).map_err(|text| passing(Failure::Login, text))?;
@@ -143,6 +137,18 @@ impl Stage {
         let end = read().unwrap_or_default();
         self.key.redact(String::from_utf8_lossy(&end).into_owned())
     }
+}
+
+/// Refuses a mode that the job's spec does not allow.
+fn check_mode(claude: &Claude, defaults: &ClaudeDefaults) -> Result<(), Trouble> {
+    let bypasses = claude.permission_mode == Some(PermissionMode::BypassPermissions);
+    if bypasses && !defaults.bypass_permissions {
+        let text = "`permission_mode: bypassPermissions` lets the agent do everything, and the job's spec does not \
+                    allow it; name what it needs in `allowed_tools`, or say `claude: {bypass_permissions: true}` in \
+                    the spec";
+        return Err(for_good(Failure::Permission, text));
+    }
+    Ok(())
 }
 
 /// The folder in which the agent works, as the CLI will see it: links resolved.

@@ -31,131 +31,137 @@ fn ended(subtype: &str, api_status: Option<u64>, text: &str) -> Seen {
     }
 }
 
+const GOOD: Outcome = Outcome::FailedForGood;
+const LATER: Outcome = Outcome::Later(Some(NEXT));
+
+/// What the CLI says (`subtype`, status, text), and what it means.
+type Row = (&'static str, Option<u16>, &'static str, Failure, Outcome);
+
+const FAILURES: &[Row] = &[
+    (
+        "success",
+        Some(400),
+        "API Error: 400 bad",
+        Failure::Request,
+        GOOD,
+    ),
+    (
+        "success",
+        Some(401),
+        "Failed to authenticate. API Error: 401",
+        Failure::Login,
+        GOOD,
+    ),
+    ("success", Some(403), "API Error: 403", Failure::Login, GOOD),
+    (
+        "success",
+        Some(400),
+        "Your credit balance is too low",
+        Failure::Login,
+        GOOD,
+    ),
+    (
+        "success",
+        Some(404),
+        "There's an issue with the selected model",
+        Failure::Model,
+        GOOD,
+    ),
+    (
+        "success",
+        Some(429),
+        "Request rejected (429)",
+        Failure::RateLimit,
+        LATER,
+    ),
+    (
+        "success",
+        Some(500),
+        "API Error: 500",
+        Failure::Overload,
+        Outcome::Failed,
+    ),
+    (
+        "success",
+        Some(529),
+        "API Error: 529",
+        Failure::Overload,
+        LATER,
+    ),
+    (
+        "success",
+        None,
+        "API Error: Repeated 529 Overloaded errors",
+        Failure::Overload,
+        LATER,
+    ),
+    (
+        "success",
+        None,
+        "5-hour limit reached",
+        Failure::RateLimit,
+        LATER,
+    ),
+    (
+        "success",
+        None,
+        "Unable to connect to API (ConnectionRefused)",
+        Failure::Network,
+        Outcome::Failed,
+    ),
+    (
+        "success",
+        None,
+        "Request timed out",
+        Failure::Network,
+        Outcome::Failed,
+    ),
+    (
+        "success",
+        None,
+        "Stream ended without receiving any events",
+        Failure::Network,
+        Outcome::Failed,
+    ),
+    (
+        "success",
+        None,
+        "Not logged in · Please run /login",
+        Failure::Login,
+        GOOD,
+    ),
+    (
+        "error_max_turns",
+        None,
+        "Reached maximum number of turns (2)",
+        Failure::Turns,
+        GOOD,
+    ),
+    ("error_max_budget_usd", None, "", Failure::Budget, GOOD),
+    (
+        "error_max_structured_output_retries",
+        None,
+        "",
+        Failure::Schema,
+        Outcome::Failed,
+    ),
+    (
+        "error_during_execution",
+        None,
+        "",
+        Failure::Cli,
+        Outcome::Failed,
+    ),
+];
+
 #[test]
 fn each_failure_is_told_apart() {
-    let good = Outcome::FailedForGood;
-    let next = Outcome::Later(Some(NEXT));
-    for (subtype, status, text, failure, outcome) in [
-        (
-            "success",
-            Some(400),
-            "API Error: 400 bad",
-            Failure::Request,
-            good,
-        ),
-        (
-            "success",
-            Some(401),
-            "Failed to authenticate. API Error: 401",
-            Failure::Login,
-            good,
-        ),
-        ("success", Some(403), "API Error: 403", Failure::Login, good),
-        (
-            "success",
-            Some(400),
-            "Your credit balance is too low",
-            Failure::Login,
-            good,
-        ),
-        (
-            "success",
-            Some(404),
-            "There's an issue with the selected model",
-            Failure::Model,
-            good,
-        ),
-        (
-            "success",
-            Some(429),
-            "Request rejected (429)",
-            Failure::RateLimit,
-            next,
-        ),
-        (
-            "success",
-            Some(500),
-            "API Error: 500",
-            Failure::Overload,
-            Outcome::Failed,
-        ),
-        (
-            "success",
-            Some(529),
-            "API Error: 529",
-            Failure::Overload,
-            next,
-        ),
-        (
-            "success",
-            None,
-            "API Error: Repeated 529 Overloaded errors",
-            Failure::Overload,
-            next,
-        ),
-        (
-            "success",
-            None,
-            "5-hour limit reached",
-            Failure::RateLimit,
-            next,
-        ),
-        (
-            "success",
-            None,
-            "Unable to connect to API (ConnectionRefused)",
-            Failure::Network,
-            Outcome::Failed,
-        ),
-        (
-            "success",
-            None,
-            "Request timed out",
-            Failure::Network,
-            Outcome::Failed,
-        ),
-        (
-            "success",
-            None,
-            "Stream ended without receiving any events",
-            Failure::Network,
-            Outcome::Failed,
-        ),
-        (
-            "success",
-            None,
-            "Not logged in · Please run /login",
-            Failure::Login,
-            good,
-        ),
-        (
-            "error_max_turns",
-            None,
-            "Reached maximum number of turns (2)",
-            Failure::Turns,
-            good,
-        ),
-        ("error_max_budget_usd", None, "", Failure::Budget, good),
-        (
-            "error_max_structured_output_retries",
-            None,
-            "",
-            Failure::Schema,
-            Outcome::Failed,
-        ),
-        (
-            "error_during_execution",
-            None,
-            "",
-            Failure::Cli,
-            Outcome::Failed,
-        ),
-    ] {
-        let verdict = verdict(&ended(subtype, status, text), facts(1, ""));
+    for (subtype, status, text, failure, outcome) in FAILURES {
+        let verdict = verdict(&ended(subtype, *status, text), facts(1, ""));
         let found = (verdict.failure, verdict.outcome);
         assert_eq!(
             found,
-            (Some(failure), outcome),
+            (Some(*failure), *outcome),
             "{text}: {:?}",
             verdict.error
         );
