@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 
-TEXT_ENV = "AIR_MERGE_TEXT"
+TEXT_ENV = "MERGE_TEXT"
 WHO = ["-c", "user.name=Air-Executor", "-c", "user.email=air-executor@localhost"]
 QUIET = ["-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "advice.detachedHead=false"]
 

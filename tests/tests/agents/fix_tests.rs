@@ -161,7 +161,6 @@ fn start(stage: &Stage, repo: &Path) {
         .args(["--keep", "test_calc.py", "--repo"])
         .arg(repo)
         .env("PATH", format!("{bin}:{path}"))
-        .env("BUDGET_USD", "")
         .env("NATS_URL", stage.agents.air.server.url());
     ok(&mut start);
 }
