@@ -74,7 +74,7 @@ async fn cancel_and_timeout_leave_no_process() {
         let record = agents.air.wait_record(job, "t", status).await;
         assert_eq!(with_mark(&mark), [0_u32; 0], "{job}");
         let cost = record.cost.unwrap();
-        assert_eq!(cost.input_tokens, 700, "what it took is not lost");
+        assert!(cost.input_tokens >= 700, "what it took is not lost");
         assert!(record.agent.unwrap().saved.is_some());
     }
 }
