@@ -219,12 +219,10 @@ fn a_thousand_tasks_are_queued_in_one_call_or_in_many() {
     assert_eq!(ids.len(), 2000);
 }
 
-#[test]
-fn hostile_arguments_queue_nothing_and_end_nothing() {
-    let files = Files::new();
-    let mut client = files.client();
+/// Calls to `queue_task` that are refused, and a word of what is said.
+fn hostile_tasks() -> Vec<(&'static str, Value, &'static str)> {
     let long = "x".repeat(600_000);
-    for (tool, arguments, word) in [
+    vec![
         ("queue_task", json!({}), "run"),
         ("queue_task", json!({"run": 7}), "no text"),
         (
@@ -270,6 +268,12 @@ fn hostile_arguments_queue_nothing_and_end_nothing() {
             json!({"fanout": {"run": "00000000-0000-0000-0000-000000000001", "parent": "a/b", "page": 1, "pages": 2}}),
             "system only",
         ),
+    ]
+}
+
+/// Calls to other tools that are refused, and a word of what is said.
+fn hostile_others() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
         (
             "queue_tasks",
             json!({"tasks": [{"run": "a"}, {"run": ""}]}),
@@ -297,7 +301,14 @@ fn hostile_arguments_queue_nothing_and_end_nothing() {
         ("ask_human", json!({"question": " "}), "0 characters"),
         ("ask_human", json!({"question": "z".repeat(2001)}), "2001"),
         ("approve", json!({"job": "j", "task": "t"}), "no tool"),
-    ] {
+    ]
+}
+
+#[test]
+fn hostile_arguments_queue_nothing_and_end_nothing() {
+    let files = Files::new();
+    let mut client = files.client();
+    for (tool, arguments, word) in hostile_tasks().into_iter().chain(hostile_others()) {
         let text = client.bad(tool, arguments);
         assert!(text.contains(word), "{tool} {word}: {text}");
         assert!(text.len() < 4000, "{} bytes", text.len());

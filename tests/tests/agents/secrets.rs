@@ -69,22 +69,27 @@ async fn nobody_but_the_service_sees_the_key() {
         );
     }
 
-    // A refusal that repeats the key.
+    refusals_do_not_repeat_it(&agents).await;
+    other_kinds_of_tasks_have_none(&agents).await;
+}
+
+async fn refusals_do_not_repeat_it(agents: &Agents) {
     agents.standin.script(
         "refuse",
         [Step::status(400, &format!("no such key: {KEY}"))],
     );
-    let record = run(&agents, "refused", json!("refuse")).await;
+    let record = run(agents, "refused", json!("refuse")).await;
     let error = record.error.unwrap();
     assert!(
         error.contains("[redacted]") && !error.contains(KEY),
         "{error}"
     );
+}
 
-    // A task of another kind.
+async fn other_kinds_of_tasks_have_none(agents: &Agents) {
     let task = json!({ "id": "t", "run": "env; tr '\\0' '\\n' < /proc/self/environ" });
     agents.air.publish("plain", &task.to_string()).await;
-    super::ended(&agents, "plain", "t").await;
+    super::ended(agents, "plain", "t").await;
     let log = String::from_utf8(agents.air.log("plain", "t").await).unwrap();
     assert!(
         log.contains("AIR_JOB=plain") && !log.contains(KEY) && !log.contains("ANTHROPIC"),

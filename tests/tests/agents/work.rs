@@ -1,6 +1,6 @@
 //! Agents that do their work: tools, results, costs, and what a person sees.
 
-use air_protocol::record::Status;
+use air_protocol::record::{Record, Status};
 use air_tests::{Agents, Step, ok};
 use serde_json::json;
 
@@ -68,21 +68,28 @@ async fn an_agent_works_and_its_record_tells_what_it_took() {
         "{raw}"
     );
 
+    people_see(&agents, &record).await;
+    nothing_stays_but_what_the_record_names(&agents, blob).await;
+}
+
+async fn people_see(agents: &Agents, record: &Record) {
+    let (cost, agent) = (record.cost.unwrap(), agent(record));
     let state = agents.air.state("j").await.unwrap();
     assert_eq!(state.ledger.counters.cost, cost);
     let shown = ok(&mut agents.air.airx(&["show", "j", "t"]));
     let wanted = [
         cost.usd.to_string(),
         agent.session.clone().unwrap(),
-        blob.clone(),
+        agent.transcript.clone().unwrap(),
     ];
     for part in wanted {
         assert!(shown.contains(&part), "{part} in {shown}");
     }
     let status = ok(&mut agents.air.airx(&["status", "j"]));
     assert!(status.contains(&cost.usd.to_string()), "{status}");
+}
 
-    // Nothing stays but what the record names.
+async fn nothing_stays_but_what_the_record_names(agents: &Agents, blob: &str) {
     air_tests::wait_for("end of the session", async || {
         let there = agents.air.nats.has_blob("j.t.session").await.unwrap();
         if there { Err(there) } else { Ok(()) }

@@ -31,141 +31,54 @@ fn ended(subtype: &str, api_status: Option<u64>, text: &str) -> Seen {
     }
 }
 
+#[track_caller]
+fn assert_told(seen: &Seen, failure: Failure, outcome: Outcome) {
+    let verdict = verdict(seen, facts(1, ""));
+    let found = (verdict.failure, verdict.outcome);
+    assert_eq!(found, (Some(failure), outcome), "{:?}", verdict.error);
+    assert!(verdict.error.is_some_and(|error| error.contains("; ")));
+}
+
 const GOOD: Outcome = Outcome::FailedForGood;
+const TRY: Outcome = Outcome::Failed;
 const LATER: Outcome = Outcome::Later(Some(NEXT));
 
-/// What the CLI says (`subtype`, status, text), and what it means.
-type Row = (&'static str, Option<u16>, &'static str, Failure, Outcome);
-
-const FAILURES: &[Row] = &[
-    (
-        "success",
-        Some(400),
-        "API Error: 400 bad",
-        Failure::Request,
-        GOOD,
-    ),
-    (
-        "success",
-        Some(401),
-        "Failed to authenticate. API Error: 401",
-        Failure::Login,
-        GOOD,
-    ),
-    ("success", Some(403), "API Error: 403", Failure::Login, GOOD),
-    (
-        "success",
-        Some(400),
-        "Your credit balance is too low",
-        Failure::Login,
-        GOOD,
-    ),
-    (
-        "success",
-        Some(404),
-        "There's an issue with the selected model",
-        Failure::Model,
-        GOOD,
-    ),
-    (
-        "success",
-        Some(429),
-        "Request rejected (429)",
-        Failure::RateLimit,
-        LATER,
-    ),
-    (
-        "success",
-        Some(500),
-        "API Error: 500",
-        Failure::Overload,
-        Outcome::Failed,
-    ),
-    (
-        "success",
-        Some(529),
-        "API Error: 529",
-        Failure::Overload,
-        LATER,
-    ),
-    (
-        "success",
-        None,
-        "API Error: Repeated 529 Overloaded errors",
-        Failure::Overload,
-        LATER,
-    ),
-    (
-        "success",
-        None,
-        "5-hour limit reached",
-        Failure::RateLimit,
-        LATER,
-    ),
-    (
-        "success",
-        None,
-        "Unable to connect to API (ConnectionRefused)",
-        Failure::Network,
-        Outcome::Failed,
-    ),
-    (
-        "success",
-        None,
-        "Request timed out",
-        Failure::Network,
-        Outcome::Failed,
-    ),
-    (
-        "success",
-        None,
-        "Stream ended without receiving any events",
-        Failure::Network,
-        Outcome::Failed,
-    ),
-    (
-        "success",
-        None,
-        "Not logged in · Please run /login",
-        Failure::Login,
-        GOOD,
-    ),
-    (
-        "error_max_turns",
-        None,
-        "Reached maximum number of turns (2)",
-        Failure::Turns,
-        GOOD,
-    ),
-    ("error_max_budget_usd", None, "", Failure::Budget, GOOD),
-    (
-        "error_max_structured_output_retries",
-        None,
-        "",
-        Failure::Schema,
-        Outcome::Failed,
-    ),
-    (
-        "error_during_execution",
-        None,
-        "",
-        Failure::Cli,
-        Outcome::Failed,
-    ),
-];
+#[test]
+fn each_refusal_of_the_service_is_told_apart() {
+    for (status, text, failure, outcome) in [
+        (Some(400), "API Error: 400 bad", Failure::Request, GOOD),
+        (Some(401), "API Error: 401", Failure::Login, GOOD),
+        (Some(403), "API Error: 403", Failure::Login, GOOD),
+        (
+            Some(400),
+            "Your credit balance is low",
+            Failure::Login,
+            GOOD,
+        ),
+        (Some(404), "issue with the model", Failure::Model, GOOD),
+        (Some(429), "rejected (429)", Failure::RateLimit, LATER),
+        (Some(500), "API Error: 500", Failure::Overload, TRY),
+        (Some(529), "API Error: 529", Failure::Overload, LATER),
+        (None, "Repeated 529 Overloaded", Failure::Overload, LATER),
+        (None, "5-hour limit reached", Failure::RateLimit, LATER),
+        (None, "Unable to connect to API", Failure::Network, TRY),
+        (None, "Request timed out", Failure::Network, TRY),
+        (None, "Stream ended without events", Failure::Network, TRY),
+        (None, "Not logged in · Please run", Failure::Login, GOOD),
+    ] {
+        assert_told(&ended("success", status, text), failure, outcome);
+    }
+}
 
 #[test]
-fn each_failure_is_told_apart() {
-    for (subtype, status, text, failure, outcome) in FAILURES {
-        let verdict = verdict(&ended(subtype, *status, text), facts(1, ""));
-        let found = (verdict.failure, verdict.outcome);
-        assert_eq!(
-            found,
-            (Some(*failure), *outcome),
-            "{text}: {:?}",
-            verdict.error
-        );
-        assert!(verdict.error.is_some_and(|error| error.contains("; ")));
+fn each_limit_of_the_attempt_is_told_apart() {
+    for (subtype, failure, outcome) in [
+        ("error_max_turns", Failure::Turns, GOOD),
+        ("error_max_budget_usd", Failure::Budget, GOOD),
+        ("error_max_structured_output_retries", Failure::Schema, TRY),
+        ("error_during_execution", Failure::Cli, TRY),
+    ] {
+        assert_told(&ended(subtype, None, ""), failure, outcome);
     }
 }
 
