@@ -65,22 +65,7 @@ pub(crate) async fn run(
         .await?
     {
         Ok(stage) => stage,
-        Err(Trouble {
-            failure,
-            outcome,
-            text,
-        }) => {
-            if let why @ Some(_) = hold.brake.why() {
-                let ended = Ended::without_a_run(End::Stopped(Stop::Cancel));
-                return judge(ended, why, workdir, clock::now(), clock::now());
-            }
-            let mut report = Report::new(outcome).instead(outcome, &text);
-            report.agent = Some(AgentRun {
-                failure: Some(failure),
-                ..AgentRun::default()
-            });
-            return Some(report);
-        }
+        Err(trouble) => return unstaged(hold, trouble, workdir),
     };
     let started = clock::now();
     let (ended, told, early) = follow(attempt, &stage).await?;
@@ -100,6 +85,7 @@ pub(crate) async fn run(
     let mut agent = AgentRun {
         session: Some(stage.begin.session().to_owned()),
         model: told.seen.model.clone(),
+        key: key::id_in_environment(),
         failure: report.agent.take().and_then(|agent| agent.failure),
         ..AgentRun::default()
     };
@@ -127,6 +113,21 @@ pub(crate) async fn run(
     agent.saved = session::save_at_end(hold, &stage, &report).await?;
     report.agent = Some(agent);
     Some(redacted(report, &stage))
+}
+
+/// The report of an attempt whose CLI was not started; none where the attempt is not ours to settle.
+fn unstaged(hold: &Hold, trouble: Trouble, workdir: &Workdir) -> Option<Report> {
+    if let why @ Some(_) = hold.brake.why() {
+        let ended = Ended::without_a_run(End::Stopped(Stop::Cancel));
+        return judge(ended, why, workdir, clock::now(), clock::now());
+    }
+    let outcome = trouble.outcome;
+    let mut report = Report::new(outcome).instead(outcome, &trouble.text);
+    report.agent = Some(AgentRun {
+        failure: Some(trouble.failure),
+        ..AgentRun::default()
+    });
+    Some(report)
 }
 
 /// What an exit by itself means; none where the CLI was ended, or never ran.

@@ -22,7 +22,6 @@ pub(crate) struct Attempt<'a> {
     /// Name of the backend that started the runner.
     pub(crate) backend: &'a str,
     /// What is reserved for it.
-    #[allow(dead_code, reason = "the command line of an agent is made of it")]
     pub(crate) limits: Limits,
 }
 

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod budget;
 mod cli;
 mod ends;
 mod failures;
@@ -14,6 +15,7 @@ mod large;
 mod limits;
 mod secrets;
 mod sessions;
+mod tools;
 mod work;
 mod workspace;
 
