@@ -361,35 +361,44 @@ fn kinds() -> Vec<Scenario> {
     ]
 }
 
-/// Tasks that wait for a person.
-fn approvals() -> Vec<Scenario> {
-    let new = Scenario::new;
+/// A task that waits for a person, and what people do with it.
+fn approval(name: &'static str, faults: &'static str, deeds: &[fn() -> Deed]) -> Scenario {
     let mut asks = task("a");
     asks.approval = Some(Approval::Required);
-    let one = new(
-        "approval",
-        "approve, reject, cancel task, 1 crash, 1 false take-over",
-        vec![asks.clone()],
-    )
-    .deeds([
-        (job(), Deed::Approve(named_task("a"))),
-        (job(), Deed::Reject(named_task("a"))),
-        (job(), Deed::CancelTask(named_task("a"))),
-    ])
-    .with(|budget| (budget.crashes, budget.takes) = (1, 1))
-    .waiting();
-    let job_cancelled = new(
-        "approval, cancel job",
-        "approve, cancel, 1 lost or late answer",
-        vec![asks],
-    )
-    .deeds([
-        (job(), Deed::Approve(named_task("a"))),
-        (job(), Deed::Cancel),
-    ])
-    .with(|budget| budget.lost = 1)
-    .waiting();
-    vec![one, job_cancelled]
+    Scenario::new(name, faults, vec![asks])
+        .deeds(deeds.iter().map(|deed| (job(), deed())))
+        .waiting()
+}
+
+/// Tasks that wait for a person.
+fn approvals() -> Vec<Scenario> {
+    let approve = || Deed::Approve(named_task("a"));
+    let reject = || Deed::Reject(named_task("a"));
+    let cancel = || Deed::CancelTask(named_task("a"));
+    let long = Scenario {
+        long: true,
+        ..approval(
+            "long: approval",
+            "approve, reject, cancel task, 1 crash, 1 false take-over",
+            &[approve, reject, cancel],
+        )
+        .with(|budget| (budget.crashes, budget.takes) = (1, 1))
+    };
+    vec![
+        approval("approval", "approve, reject, 1 crash", &[approve, reject])
+            .with(|budget| budget.crashes = 1),
+        approval(
+            "approval, cancel task",
+            "approve, reject, cancel task",
+            &[approve, reject, cancel],
+        ),
+        approval(
+            "approval, cancel job",
+            "approve, cancel",
+            &[approve, || Deed::Cancel],
+        ),
+        long,
+    ]
 }
 
 /// Deeper.
