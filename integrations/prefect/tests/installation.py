@@ -107,7 +107,12 @@ class Air:
         log = self.folder / "nats.log"
         before = log.read_text().count("Server is ready") if log.exists() else 0
         self.nats = Process(log, os.environ["AIR_NATS_SERVER"], "-c", self.folder / "nats.conf")
-        until("nats-server is ready", lambda: self.nats.text().count("Server is ready") > before)
+
+        def ready() -> bool:
+            assert self.nats.child.poll() is None, self.nats.text()
+            return self.nats.text().count("Server is ready") > before
+
+        until("nats-server is ready", ready)
 
     def airx(self, *arguments: str, ok: bool = True) -> str:
         """Runs `airx`; its output."""

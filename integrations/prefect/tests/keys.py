@@ -70,14 +70,20 @@ def credentials() -> tuple[str, str]:
     """Configuration of a server, and the text of a .creds file that it lets in."""
     operator, _ = _pair(nkeys.PREFIX_BYTE_OPERATOR)
     account, _ = _pair(nkeys.PREFIX_BYTE_ACCOUNT)
+    system, _ = _pair(nkeys.PREFIX_BYTE_ACCOUNT)
     user, seed = _pair(nkeys.PREFIX_BYTE_USER)
-    names = ("subs", "data", "payload", "imports", "exports", "conn", "leaf", "mem_storage", "disk_storage")
+    names = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
     limits = {**dict.fromkeys(names, -1), "wildcards": True}
-    account_jwt = _jwt(operator, account, {"type": "account", "limits": limits})
+    # The system's account must not have JetStream.
+    with_streams = {**limits, "mem_storage": -1, "disk_storage": -1}
+    accounts = "\n".join(
+        f"{one.public_key.decode()}: {_jwt(operator, one, {'type': 'account', 'limits': allowed})}"
+        for one, allowed in ((account, with_streams), (system, limits))
+    )
     user_jwt = _jwt(account, user, {"type": "user", "subs": -1, "data": -1, "payload": -1})
     config = (
         f"operator: {_jwt(operator, operator, {'type': 'operator'})}\n"
-        f"resolver: MEMORY\nresolver_preload {{ {account.public_key.decode()}: {account_jwt} }}"
+        f"system_account: {system.public_key.decode()}\nresolver: MEMORY\nresolver_preload {{\n{accounts}\n}}"
     )
     text = (
         f"-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n"
