@@ -1,6 +1,6 @@
 //! The conformance suite: what every backend must do, asked of a real one.
 //!
-//! [`Stand`] says how a manager with the backend is started, and how its infrastructure fails. [`conformance!`](crate::conformance)
+//! [`Stand`] says how a manager with the backend is started, and how its infrastructure fails. [`conformance!`](macro@crate::conformance)
 //! makes one test of each case. Tasks and the test meet in a folder that both see.
 
 mod fails;

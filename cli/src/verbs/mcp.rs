@@ -1,8 +1,8 @@
 //! `airx mcp`: an MCP server on standard input and output, by which an agent queues tasks, reads results and asks people.
 //!
 //! Inside a task it needs no NATS and has no rights of its own: what it does is in the files of the task's contract
-//! ([`inside`]), so that it is committed with the task, or not at all. Elsewhere it works over NATS with the rights of
-//! whoever started it ([`outside`]). [`tools`] says what there is, [`server`] speaks the protocol, [`order`] reads tasks.
+//! (`inside`), so that it is committed with the task, or not at all. Elsewhere it works over NATS with the rights of
+//! whoever started it (`outside`). `tools` says what there is, `server` speaks the protocol, `order` reads tasks.
 
 use rmcp::ServiceExt as _;
 use rmcp::transport::io::stdio_pipes;
