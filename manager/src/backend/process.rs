@@ -26,8 +26,9 @@ use crate::offers::Offer;
 
 /// Time that a sweep of leftover processes may take.
 const SWEEP_WITHIN: Duration = Duration::from_secs(10);
-/// Time from a claim until its runner has a process, which its manager starts right after it.
-const SPAWN_WITHIN: Duration = Duration::from_secs(1);
+/// Time from a claim until its runner has a process, which its manager starts right after it, also on a busy machine. That of a
+/// manager that died meanwhile is missed sooner, by the heartbeat.
+const SPAWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Starts runners as processes.
 #[derive(Debug)]
