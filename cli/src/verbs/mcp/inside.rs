@@ -231,7 +231,7 @@ impl Inside {
             None => write_whole(path, question)
                 .map_err(|error| format!("AIR_QUESTION cannot be written: {error}"))?,
         }
-        Ok("The question is kept. End your turn now, without another tool call: the task pauses until a person answers, and you go on with the answer. What you have queued so far is not kept: queue it again then.".to_owned())
+        Ok("The question is kept. End your turn now, without another tool call: the task pauses until a person answers, and you go on with the answer.".to_owned())
     }
 }
 
