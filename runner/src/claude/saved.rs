@@ -1,4 +1,4 @@
-//! What a further attempt goes on from: the session, in one blob for each task.
+//! What a further attempt goes on from: the session and the tasks that it has queued, in one blob for each task.
 //!
 //! The blob is a line of JSON that names its parts and their bytes, and the parts. So further parts can be added.
 
@@ -22,6 +22,8 @@ pub(super) struct Saved {
     pub(super) cwd: String,
     /// The CLI's file.
     pub(super) lines: Vec<u8>,
+    /// What stands in `AIR_TASKS`: the session remembers that it has queued it.
+    pub(super) tasks: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -34,29 +36,25 @@ struct Head {
 
 impl Saved {
     /// The session as the CLI has written it so far; none while there is nothing, or where it is too long.
-    pub(super) fn read(config: &Path, session: &str, cwd: &Path) -> Option<Self> {
-        let path = find(config, session)?;
-        if path.metadata().ok()?.len() > SESSION_BYTES_MAX {
-            tracing::warn!("the session is too long to be saved");
-            return None;
-        }
-        let mut lines = fs::read(path).ok()?;
-        // The last line may be half written.
-        let whole = lines.iter().rposition(|byte| *byte == b'\n')? + 1;
-        lines.truncate(whole);
+    pub(super) fn read(config: &Path, session: &str, cwd: &Path, tasks: &Path) -> Option<Self> {
+        let lines = whole_lines(&find(config, session)?).filter(|lines| !lines.is_empty())?;
         Some(Self {
             session: session.to_owned(),
             cwd: cwd.to_string_lossy().into_owned(),
             lines,
+            // After the session: what it remembers must be there.
+            tasks: whole_lines(tasks)?,
         })
     }
 
-    /// Puts the session where the CLI looks for it when it works in `cwd`.
-    pub(super) fn restore(&self, config: &Path, cwd: &Path) -> Result<(), String> {
+    /// Puts the session where the CLI looks for it when it works in `cwd`, and its tasks into `tasks`.
+    pub(super) fn restore(&self, config: &Path, cwd: &Path, tasks: &Path) -> Result<(), String> {
         let spelled = spell(cwd).ok_or("the path of the working folder is too long")?;
         let folder = config.join("projects").join(spelled);
         let path = folder.join(format!("{}.jsonl", self.session));
-        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(path, &self.lines));
+        let written = fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(path, &self.lines))
+            .and_then(|()| fs::write(tasks, &self.tasks));
         written.map_err(|error| error.to_string())
     }
 
@@ -66,11 +64,15 @@ impl Saved {
             v: VERSION,
             session: self.session.clone(),
             cwd: self.cwd.clone(),
-            parts: vec![("session".to_owned(), self.lines.len() as u64)],
+            parts: vec![
+                ("session".to_owned(), self.lines.len() as u64),
+                ("tasks".to_owned(), self.tasks.len() as u64),
+            ],
         };
         let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.lines);
+        bytes.extend_from_slice(&self.tasks);
         bytes
     }
 
@@ -81,11 +83,13 @@ impl Saved {
         // It becomes an argument, and a part of a path.
         let session = uuid::Uuid::parse_str(&head.session).ok()?.to_string();
         let mut rest = &bytes[end + 1..];
-        let mut lines = None;
+        let (mut lines, mut tasks) = (None, None);
         for (name, bytes) in &head.parts {
             let (part, left) = rest.split_at_checked(usize::try_from(*bytes).ok()?)?;
-            if name == "session" {
-                lines = Some(part.to_vec());
+            match name.as_str() {
+                "session" => lines = Some(part.to_vec()),
+                "tasks" => tasks = Some(part.to_vec()),
+                _ => {}
             }
             rest = left;
         }
@@ -93,8 +97,21 @@ impl Saved {
             session,
             cwd: head.cwd,
             lines: lines?,
+            tasks: tasks?,
         })
     }
+}
+
+/// The lines of a file without the last one where it is half written; none where they are too many to be saved.
+fn whole_lines(path: &Path) -> Option<Vec<u8>> {
+    if path.metadata().ok()?.len() > SESSION_BYTES_MAX {
+        tracing::warn!(path = %path.display(), "the session is too long to be saved");
+        return None;
+    }
+    let mut lines = fs::read(path).ok()?;
+    let whole = lines.iter().rposition(|byte| *byte == b'\n');
+    lines.truncate(whole.map_or(0, |end| end + 1));
+    Some(lines)
 }
 
 fn find(config: &Path, session: &str) -> Option<PathBuf> {
@@ -122,17 +139,20 @@ mod tests {
     fn a_session_comes_back_in_another_folder() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = here.path().join("projects/-tmp-old");
-        assert_eq!(Saved::read(here.path(), ID, Path::new("/tmp/old")), None);
+        let (old, tasks) = (Path::new("/tmp/old"), here.path().join("tasks"));
+        fs::write(&tasks, "{\"run\":\"true\"}\n{\"ru").unwrap();
+        assert_eq!(Saved::read(here.path(), ID, old, &tasks), None);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{ID}.jsonl")), "{}\n{\"a\":\n").unwrap();
         fs::write(folder.join(format!("{ID}.jsonl")), "{}\n{\"a\":").unwrap();
-        let saved = Saved::read(here.path(), ID, Path::new("/tmp/old")).unwrap();
+        let saved = Saved::read(here.path(), ID, old, &tasks).unwrap();
         assert_eq!(saved.lines, b"{}\n", "whole lines");
         let again = Saved::decode(&saved.encode()).unwrap();
         assert_eq!(again, saved);
         again
-            .restore(there.path(), Path::new("/tmp/new.x_y"))
+            .restore(there.path(), Path::new("/tmp/new.x_y"), &tasks)
             .unwrap();
+        assert_eq!(fs::read(&tasks).unwrap(), b"{\"run\":\"true\"}\n");
         let path = there
             .path()
             .join(format!("projects/-tmp-new-x-y/{ID}.jsonl"));
@@ -145,6 +165,7 @@ mod tests {
             session: ID.into(),
             cwd: "/".into(),
             lines: b"{}\n".to_vec(),
+            tasks: b"{}\n".to_vec(),
         };
         let good = saved.encode();
         let text = String::from_utf8(good.clone()).unwrap();

@@ -49,7 +49,7 @@ pub(super) async fn save_as_it_grows(hold: &Hold, stage: &Stage, mut turns: watc
     let mut before = 0;
     while turns.changed().await.is_ok() {
         let begun = Instant::now();
-        let saved = Saved::read(&stage.places.config, stage.begin.session(), &stage.cwd);
+        let saved = stage.saved();
         let Some(saved) = saved.filter(|saved| saved.lines.len() != before) else {
             sleep(Duration::from_millis(100)).await;
             continue;
@@ -82,7 +82,7 @@ pub(super) async fn save_at_end(
     if report.outcome == Outcome::Succeeded {
         return Some(None);
     }
-    let saved = Saved::read(&stage.places.config, stage.begin.session(), &stage.cwd);
+    let saved = stage.saved();
     let Some(saved) = saved else {
         return Some(None);
     };

@@ -31,6 +31,8 @@ pub(super) struct Stage {
     pub(super) places: Places,
     pub(super) begin: Begin,
     pub(super) cwd: PathBuf,
+    /// `AIR_TASKS`.
+    tasks: PathBuf,
     /// The working tree, where the task asks for one.
     pub(super) space: Option<Space>,
     pub(super) key: Key,
@@ -58,10 +60,7 @@ impl Stage {
         let spec = &attempt.found.spec;
         let defaults = spec.claude.clone().unwrap_or_default();
         check_mode(claude, &defaults)?;
-        let var = |name: &str| std::env::var(name).ok();
-        let cli = cli(var).map_err(|text| passing(Failure::Cli, text))?;
-        let key = Key::from_env(var).map_err(|text| passing(Failure::Login, text))?;
-        let airx = airx(var).map_err(|text| passing(Failure::Mcp, text))?;
+        let Tools { cli, key, airx } = Tools::find()?;
         let folder = workdir.path().join("agent");
         let host = |error: io::Error| {
             let text = format!("the host cannot make the agent's folder: {error}");
@@ -77,17 +76,22 @@ impl Stage {
             Some(space) => space::folder(space, task)?,
             None => working_folder(task, workdir).map_err(host)?,
         };
-        for folder in [&folder, &places.config, &places.temporary] {
-            DirBuilder::new().mode(0o700).create(folder).map_err(host)?;
-        }
-        let (begin, prompt) = begin(attempt, task, claude, saved, &places, &cwd)?;
+        make([&folder, &places.config, &places.temporary]).map_err(host)?;
+        let (begin, prompt) = begin(
+            attempt,
+            task,
+            claude,
+            saved,
+            &places,
+            (&cwd, &workdir.tasks()),
+        )?;
         let prompt = match (&begin, &space) {
             (Begin::Resume(_), Some(space)) => prompt + space::note(space),
             _ => prompt,
         };
         fs::write(&places.prompt, prompt).map_err(host)?;
-        let servers = command::servers(claude, &airx);
-        fs::write(&places.servers, servers.to_string()).map_err(host)?;
+        let servers = command::servers(claude, &airx).to_string();
+        fs::write(&places.servers, servers).map_err(host)?;
         let handover = Handover::new(places.key.clone(), &key).map_err(host)?;
         let program = compose::program(attempt.hold, attempt.found, task, workdir);
         let argv = command::argv(
@@ -117,10 +121,17 @@ impl Stage {
             places,
             begin,
             cwd,
+            tasks: workdir.tasks(),
             space,
             key,
             _handover: handover,
         })
+    }
+
+    /// What a further attempt would go on from.
+    pub(super) fn saved(&self) -> Option<Saved> {
+        let session = self.begin.session();
+        Saved::read(&self.places.config, session, &self.cwd, &self.tasks)
     }
 
     /// The end of the CLI's standard error, without the key.
@@ -137,6 +148,29 @@ impl Stage {
         let end = read().unwrap_or_default();
         self.key.redact(String::from_utf8_lossy(&end).into_owned())
     }
+}
+
+/// What the host must have.
+struct Tools {
+    cli: String,
+    key: Key,
+    airx: PathBuf,
+}
+
+impl Tools {
+    fn find() -> Result<Self, Trouble> {
+        let var = |name: &str| std::env::var(name).ok();
+        Ok(Self {
+            cli: cli(var).map_err(|text| passing(Failure::Cli, text))?,
+            key: Key::from_env(var).map_err(|text| passing(Failure::Login, text))?,
+            airx: airx(var).map_err(|text| passing(Failure::Mcp, text))?,
+        })
+    }
+}
+
+fn make(folders: [&Path; 3]) -> io::Result<()> {
+    let mut folders = folders.into_iter();
+    folders.try_for_each(|folder| DirBuilder::new().mode(0o700).create(folder))
 }
 
 /// Refuses a mode that the job's spec does not allow.
@@ -171,12 +205,12 @@ fn begin(
     claude: &Claude,
     saved: Option<Saved>,
     places: &Places,
-    cwd: &Path,
+    (cwd, tasks): (&Path, &Path),
 ) -> Result<(Begin, String), Trouble> {
     if let Some((_, last)) = &attempt.found.last
         && let Some(saved) = saved
     {
-        match saved.restore(&places.config, cwd) {
+        match saved.restore(&places.config, cwd, tasks) {
             Ok(()) => {
                 let prompt = prompt::next(last, &saved.cwd, cwd);
                 return Ok((Begin::Resume(saved.session), prompt));

@@ -74,6 +74,11 @@ async fn a_question_parks_the_task_and_its_answer_goes_on_in_the_session() {
     assert_eq!(record.status, Status::Succeeded, "{:?}", record.error);
     assert_eq!(record.output, Some(json!({ "summary": "It is green." })));
     assert_eq!(agent(&record).session, agent(&parked).session);
+    assert_eq!(
+        record.subtasks, 1,
+        "what the session has queued goes on with it"
+    );
+    ended(&agents, "j", "early").await;
     let asked = agents.standin.requests("choose a colour");
     let told = asked.last().unwrap().text();
     assert!(
