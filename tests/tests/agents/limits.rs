@@ -97,8 +97,11 @@ async fn a_limit_that_tells_its_end_is_waited_for_until_then() {
     let off = due.since(at).max(at.since(due));
     assert!(off < Duration::from_secs(600), "{due} instead of {at}");
     assert!(record.error.unwrap().contains("at the time told"));
+}
 
-    // Told by a header, before anything was spent: the CLI does not sit it out.
+#[tokio::test]
+async fn a_limit_that_a_header_tells_is_not_sat_out() {
+    let agents = Agents::start(1).await;
     agents.standin.script(
         "header",
         [Step::rate_limited(Some(45)), Step::text("never")],
@@ -121,8 +124,11 @@ async fn a_limit_that_tells_its_end_is_waited_for_until_then() {
         (record.failures, agent(&record).failure),
         (0, Some(Failure::RateLimit))
     );
+}
 
-    // Overload counts as a limit, too.
+#[tokio::test]
+async fn overload_is_no_failure_either() {
+    let agents = Agents::start(1).await;
     agents
         .standin
         .script("full", [Step::status(529, "Overloaded")]);

@@ -275,6 +275,10 @@ fn say_state(state: &JobState, say: &mut impl FnMut(&str, &str)) {
         say("runs", &runs);
     }
     say("tasks", &counters(state));
+    let cost = state.ledger.counters.cost;
+    if !cost.is_nothing() {
+        say("cost", &cost.to_string());
+    }
     let children: Vec<_> = state.ledger.children.iter().map(JobName::as_str).collect();
     if !children.is_empty() {
         say("queued in", &children.join(", "));
