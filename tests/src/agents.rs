@@ -54,9 +54,13 @@ impl Agents {
         agents
     }
 
-    /// What a manager's environment tells runners about agents.
+    /// What a manager's environment tells runners about agents. The agent's shells are login shells: what is in the profile of
+    /// whoever runs the tests must not matter.
     pub fn env(&self) -> Vec<(&'static str, String)> {
+        let home = self.air.server.folder().join("home");
+        std::fs::create_dir_all(&home).expect("the server's folder can be written");
         let mut env = vec![
+            ("HOME", home.display().to_string()),
             ("AIR_CLAUDE", claude().display().to_string()),
             ("ANTHROPIC_BASE_URL", self.standin.url().to_owned()),
             ("ANTHROPIC_API_KEY", KEY.to_owned()),

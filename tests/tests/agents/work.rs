@@ -123,7 +123,9 @@ async fn a_schema_makes_the_result_the_output_and_sub_tasks_are_queued() {
     assert_eq!(record.status, Status::Succeeded, "{:?}", record.error);
     assert_eq!(
         (record.output, record.subtasks),
-        (Some(json!({ "count": 2 })), 1)
+        (Some(json!({ "count": 2 })), 1),
+        "{:?}",
+        record.tail
     );
     let child = super::ended(&agents, "j", "child").await;
     assert_eq!(child.status, Status::Succeeded);

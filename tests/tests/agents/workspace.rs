@@ -248,6 +248,10 @@ async fn after_a_kill_the_session_goes_on_in_the_same_tree() {
         ended(&stage.agents, "k", "t").await.status,
         Status::Cancelled
     );
+    // What is left of the agent is ended before its lease is given back.
+    let air = &stage.agents.air;
+    air.wait_state("k", |state| state.lease().is_none()).await;
+    air_tests::check_no_process(air).await;
 }
 
 #[tokio::test]
