@@ -75,11 +75,10 @@ async fn every_claim_and_every_end_is_told() {
 
 #[tokio::test]
 async fn a_claim_whose_runner_cannot_be_started_is_told_to_be_over() {
-    let mut air = Installation::start(1).await;
-    air.publish("j", r#"{"run":"true","image":"no-process-has-one"}"#)
-        .await;
-    air.wait_state("j", |state| state.start_error.is_some())
-        .await;
-    air.managers.clear();
+    let air = Installation::start(1).await;
+    let task = r#"{"id":"t","run":"true","backend":"process","image":"no-process-has-one","retry":{"max":0}}"#;
+    air.publish("j", task).await;
+    // Then nothing more is claimed, and what was claimed is told to be over by a manager that lives.
+    air.wait_record("j", "t", Status::Failed).await;
     assert!(!all_told(&air, "j").await.is_empty());
 }
