@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 /// Time after which a test counts as hanging: no measure of anything, so long that the busiest machine does not reach it.
-pub const HANGS: Duration = Duration::from_secs(300);
+pub const HANGS: Duration = Duration::from_secs(900);
 
 /// Waits until `look` gives `Ok`; panics with what it last saw when it [`HANGS`].
 pub async fn wait_for<T, E: Debug>(what: &str, look: impl AsyncFnMut() -> Result<T, E>) -> T {
