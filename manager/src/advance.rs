@@ -54,10 +54,10 @@ pub(crate) enum Failed {
 }
 
 /// How a look at a job ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A task was claimed; its runner is to be started.
-    Claimed(Box<Launch>),
+    /// A task was claimed, and its runner is being started.
+    Started,
     /// There is nothing to do, for now.
     Rest(Rest),
     /// Records whose time is over are left: the next look purges more.
@@ -303,12 +303,14 @@ impl Look<'_> {
             resources: ready.resources,
         };
         let state = Box::new(state);
-        Ok(Some(Outcome::Claimed(Box::new(Launch {
+        // At once, and not when the look is over: what is left of it asks NATS for more.
+        self.shared.start(Launch {
             order,
             place,
             state,
             data,
-        }))))
+        });
+        Ok(Some(Outcome::Started))
     }
 
     async fn remove(&mut self) -> Result<Option<Outcome>, Failed> {

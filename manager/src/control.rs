@@ -172,13 +172,10 @@ impl Control {
     /// Claims nothing more; lets what is under way end; waits for the runners if that is wanted.
     async fn stop(&mut self, ends: &mut mpsc::UnboundedReceiver<End>) {
         self.room.send_replace(0);
+        let shared = self.shared.clone();
         let ended = async {
-            while let Some(done) = self.tasks.join_next().await {
-                // Claimed meanwhile: its runner is started all the same, or it would wait for another manager.
-                if let Ok(Done::Look(_, Ok(Outcome::Claimed(claimed)))) = done {
-                    self.start_launch(*claimed);
-                }
-            }
+            while self.tasks.join_next().await.is_some() {}
+            shared.launched().await;
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
             tracing::warn!("NATS does not answer; what was under way is left to other managers");
@@ -342,10 +339,7 @@ impl Control {
         let now = Instant::now();
         let mut keep = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
         match outcome {
-            Ok(Outcome::Claimed(claimed)) => {
-                keep = true;
-                self.start_launch(*claimed);
-            }
+            Ok(Outcome::Started) => keep = true,
             Ok(Outcome::More) => {
                 keep = true;
                 self.agenda.again(job);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use air_nats::Nats;
@@ -10,12 +10,14 @@ use air_protocol::event::{Data, Kind};
 use air_protocol::names::JobName;
 use air_protocol::spec::Spec;
 use air_protocol::time::Time;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::backend::fleet::Fleet;
 use crate::budget::Seen;
 use crate::circle::Waits;
 use crate::decide::Me;
+use crate::launch::{Launch, launch};
 
 /// Time between two searches of one manager for the lost messages of a job.
 const SEARCH_EVERY: Duration = Duration::from_secs(30);
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     key: Option<String>,
     /// Jobs in which nothing was lost when it was last searched for.
     searched: Mutex<HashMap<JobName, Time>>,
+    /// Runners that are being started.
+    launches: Mutex<JoinSet<()>>,
 }
 
 impl Shared {
@@ -60,7 +64,30 @@ impl Shared {
             budgets: Mutex::default(),
             key: air_runner::key::id_in_environment(),
             searched: Mutex::default(),
+            launches: Mutex::default(),
         }
+    }
+
+    /// Starts the runner of a claim, while others go on.
+    pub(crate) fn start(self: &Arc<Self>, claimed: Launch) {
+        let (shared, job) = (self.clone(), claimed.order.job.clone());
+        let mut launches = self.launches();
+        while launches.try_join_next().is_some() {}
+        launches.spawn(async move {
+            if let Err(error) = launch(&shared, claimed).await {
+                tracing::warn!(%job, %error, "could not give a claim back; it is taken over when its time is over");
+            }
+        });
+    }
+
+    /// Waits for the runners that are being started.
+    pub(crate) async fn launched(&self) {
+        let mut launches = std::mem::take(&mut *self.launches());
+        while launches.join_next().await.is_some() {}
+    }
+
+    fn launches(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the times after which the server may have lost what was seen of it: sequences and

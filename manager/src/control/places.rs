@@ -1,12 +1,11 @@
-//! Places: jobs that wait for one, claims whose runner is to be started, and limits that change.
+//! Places: jobs that wait for one, and limits that change.
 
 use tokio::sync::watch;
 
 use air_protocol::names::JobName;
 
-use super::{Control, Done, UnderWay};
+use super::Control;
 use crate::backend::fleet::Limits;
-use crate::launch::{Launch, launch};
 
 impl Control {
     /// Jobs that waited for a place are looked at where there is one.
@@ -26,17 +25,6 @@ impl Control {
         }
         self.parked.park(job.clone(), backends);
         self.pass_on(job);
-    }
-
-    /// Starts the runner of a claim.
-    pub(super) fn start_launch(&mut self, claimed: Launch) {
-        let (shared, job) = (self.shared.clone(), claimed.order.job.clone());
-        self.spawn(UnderWay::Other, async move {
-            if let Err(error) = launch(&shared, claimed).await {
-                tracing::warn!(%job, %error, "could not give a claim back; it is taken over when its time is over");
-            }
-            Done::Nothing
-        });
     }
 
     pub(super) fn set_limits(&mut self, limits: Limits) {
