@@ -10,6 +10,25 @@ use air_protocol::names::{JobName, TaskId};
 use crate::app::{App, now};
 use crate::{Exit, Failure, change};
 
+/// Which tasks are decided, and what is kept with the decision: options of `airx approve` and `airx reject`.
+#[derive(Debug, clap::Args)]
+pub struct Decision {
+    /// The job
+    #[arg(value_name = "JOB")]
+    pub job: JobName,
+    /// The tasks
+    #[arg(value_name = "TASK", required = true)]
+    pub tasks: Vec<TaskId>,
+    /// What is kept with the decision, for whoever looks later
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub note: String,
+}
+
 /// What is said.
 #[derive(Debug, Clone, Copy)]
 pub enum Said<'a> {
