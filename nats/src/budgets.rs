@@ -112,20 +112,6 @@ impl Nats {
         .await
     }
 
-    /// What is reserved for a runner; none where nothing is.
-    ///
-    /// # Errors
-    /// [`Error`] when NATS does not answer as it should.
-    pub async fn budget_limits(
-        &self,
-        root: &JobName,
-        runner: Uuid,
-    ) -> Result<Option<Limits>, Error> {
-        let (account, _) = self.account(root).await?;
-        let one = account.and_then(|account| account.reserved.get(&runner).cloned());
-        Ok(one.map(|one| one.limits()))
-    }
-
     /// A run has ended: gives back what it did not take, and wakes those that wait for it. Whether anything was
     /// reserved; it may be repeated.
     ///
@@ -137,19 +123,8 @@ impl Nats {
         runner: Uuid,
         taken: Taken,
     ) -> Result<bool, Error> {
-        let settled = self
-            .change_account(root, |account| {
-                let Some(mut account) = account else {
-                    return (None, false);
-                };
-                let settled = account.settle(runner, taken);
-                (settled.then_some(account), settled)
-            })
-            .await?;
-        if settled {
-            self.signal(root).await;
-        }
-        Ok(settled)
+        let settle = |account: &mut Account| account.settle(runner, taken);
+        self.settle_by(root, settle).await
     }
 
     /// The same, only where what is reserved is still what was judged: a runner that has begun since is left alone.
@@ -163,12 +138,21 @@ impl Nats {
         judged: &Reservation,
         taken: Taken,
     ) -> Result<bool, Error> {
+        let settle = |account: &mut Account| account.settle_if(runner, judged, taken);
+        self.settle_by(root, settle).await
+    }
+
+    async fn settle_by(
+        &self,
+        root: &JobName,
+        mut settle: impl FnMut(&mut Account) -> bool,
+    ) -> Result<bool, Error> {
         let settled = self
             .change_account(root, |account| {
                 let Some(mut account) = account else {
                     return (None, false);
                 };
-                let settled = account.settle_if(runner, judged, taken);
+                let settled = settle(&mut account);
                 (settled.then_some(account), settled)
             })
             .await?;

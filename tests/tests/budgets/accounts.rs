@@ -81,10 +81,8 @@ async fn twenty_agents_at_once_never_take_more_than_there_is() {
                 };
                 let limits = nats.begin_spending(&root, runner).await.unwrap().unwrap();
                 assert_eq!(limits.usd, Some(Usd::from_micros(usd)));
-                assert_eq!(
-                    nats.budget_limits(&root, runner).await.unwrap(),
-                    Some(limits)
-                );
+                let (account, _) = nats.account(&root).await.unwrap();
+                assert_eq!(account.unwrap().reserved[&runner].limits(), limits);
                 let took = if task % 3 == 0 { usd + TURN } else { usd / 2 };
                 turns += u64::from(task % 3 == 0);
                 assert!(
