@@ -85,7 +85,7 @@ pub(crate) async fn run(
     let mut agent = AgentRun {
         session: Some(stage.begin.session().to_owned()),
         model: told.seen.model.clone(),
-        key: key::id_in_environment(),
+        key: Some(stage.key.id()),
         failure: report.agent.take().and_then(|agent| agent.failure),
         ..AgentRun::default()
     };
@@ -107,7 +107,8 @@ pub(crate) async fn run(
     }
     if let (Some(Failure::RateLimit), Outcome::Later(Some(until))) = (agent.failure, report.outcome)
     {
-        hold.unless_lost(key::tell(&hold.nats, until, now)).await?;
+        hold.unless_lost(key::tell(&hold.nats, &stage.key.id(), until, now))
+            .await?;
     }
     agent.transcript = keep::transcript(hold, &stage, &told).await?;
     agent.saved = session::save_at_end(hold, &stage, &report).await?;

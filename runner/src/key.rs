@@ -63,12 +63,9 @@ pub(crate) async fn held_back(nats: &Nats, now: Time) -> Option<Report> {
     Some(Report::new(later).instead(later, &text))
 }
 
-/// Says that the key of this machine is limited, so that nobody else tries it in turn.
-pub(crate) async fn tell(nats: &Nats, until: Time, now: Time) {
-    let Some(id) = id_in_environment() else {
-        return;
-    };
-    if let Err(error) = nats.limit_key(&id, until, now).await {
+/// Says that a key is limited, so that nobody else tries it in turn.
+pub(crate) async fn tell(nats: &Nats, id: &str, until: Time, now: Time) {
+    if let Err(error) = nats.limit_key(id, until, now).await {
         tracing::warn!(%error, "others may try the limited key");
     }
 }

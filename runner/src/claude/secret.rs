@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 
+use crate::key;
+
 /// What stands where a key was.
 const REDACTED: &str = "[redacted]";
 /// A shorter key is none, and would tear holes into innocent text.
@@ -46,6 +48,11 @@ impl Key {
             );
         }
         Ok(Self(key.to_owned()))
+    }
+
+    /// Which key it is, without saying it.
+    pub(super) fn id(&self) -> String {
+        key::id_of(&self.0)
     }
 
     /// The text without the key.
