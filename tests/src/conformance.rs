@@ -141,6 +141,12 @@ impl Ground {
         self.air.publish("j", &task.to_string()).await;
     }
 
+    /// Leases so long that only the backend can tell that a runner is lost.
+    pub async fn long_leases(&self) {
+        let spec = r#"{"lease_ttl":"10m","retry":{"backoff":"10ms"}}"#;
+        self.air.spec("j", spec).await;
+    }
+
     /// How often a task ran.
     pub fn runs(&self, id: &str) -> usize {
         let text = std::fs::read_to_string(self.file("ran")).unwrap_or_default();

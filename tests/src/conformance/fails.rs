@@ -38,11 +38,7 @@ pub async fn timeout(stand: &dyn Stand) {
 /// A runner that is killed is missed at once, well before its lease ends by itself; its task runs again, once.
 pub async fn lost_runner(stand: &dyn Stand) {
     let mut ground = Ground::new(stand).await;
-    // So long that only the backend can have told.
-    ground
-        .air
-        .spec("j", r#"{"lease_ttl":"10m","retry":{"backoff":"10ms"}}"#)
-        .await;
+    ground.long_leases().await;
     ground.manager(stand, "");
     let line = "test $AIR_ATTEMPT -eq 2 || sleep 600";
     ground.publish(&ground.noted("t", line)).await;
@@ -61,10 +57,7 @@ pub async fn lost_runner(stand: &dyn Stand) {
 /// The runners of a manager that was killed go on, and another manager of the same infrastructure misses those that die.
 pub async fn adopt(stand: &dyn Stand) {
     let mut ground = Ground::new(stand).await;
-    ground
-        .air
-        .spec("j", r#"{"lease_ttl":"10m","retry":{"backoff":"10ms"}}"#)
-        .await;
+    ground.long_leases().await;
     ground.manager(stand, "");
     ground.publish(&ground.noted("goes-on", &until("go"))).await;
     ground.started("goes-on", 1).await;
