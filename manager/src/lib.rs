@@ -30,6 +30,7 @@ mod workspaces;
 pub use advance::hold;
 
 pub use backend::fleet::Limits;
+pub use backend::http::Secret;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
