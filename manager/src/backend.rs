@@ -1,14 +1,13 @@
 //! Backends: the infrastructures that start runners.
 //!
 //! [`Backend`] is the contract. [`fleet`] holds those that one manager has, and is all that the rest of the manager
-//! knows; [`process`] starts child processes, [`docker`] containers; [`polled`] is what those have in common that are asked by
-//! [`http`] and polled. No backend knows NATS, leases or decisions.
+//! knows; [`process`] starts child processes, [`docker`] containers, [`airflow`] runs of a DAG; [`polled`] is what those have
+//! in common that are asked by [`http`] and polled. No backend knows NATS, leases or decisions.
 
+pub(crate) mod airflow;
 pub(crate) mod docker;
 pub(crate) mod fleet;
-#[allow(dead_code, reason = "the backends that use it come next")]
 pub(crate) mod http;
-#[allow(dead_code, reason = "the backends that use it come next")]
 pub(crate) mod polled;
 pub(crate) mod process;
 

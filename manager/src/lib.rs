@@ -83,6 +83,8 @@ pub enum Infrastructure {
     Process,
     /// A Docker daemon, or what answers like one: runners are containers.
     Docker(DockerOptions),
+    /// An Airflow: runners are runs of a DAG.
+    Airflow(AirflowOptions),
 }
 
 /// How containers are started.
@@ -129,6 +131,30 @@ impl Pull {
             Self::Never => false,
         }
     }
+}
+
+/// How runs of Airflow are started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AirflowOptions {
+    /// Address of the API server, `http://…` or `https://…`.
+    pub url: String,
+    /// The DAG.
+    pub dag: String,
+    /// Who asks.
+    pub login: AirflowLogin,
+    /// Time between two lists of runs.
+    pub poll: Duration,
+    /// Whether its executor is Kubernetes, so that images and resources count.
+    pub kubernetes: bool,
+}
+
+/// Who asks Airflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AirflowLogin {
+    /// Whoever a token was given to.
+    Token(Secret),
+    /// A user, with a password.
+    Password(String, Secret),
 }
 
 impl BackendOptions {

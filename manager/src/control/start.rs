@@ -17,8 +17,10 @@ use super::poll::Told;
 use super::remembered::Remembered;
 use crate::agenda::Agenda;
 use crate::backend::Backend;
+use crate::backend::airflow::Airflow;
 use crate::backend::docker::Docker;
 use crate::backend::fleet::Fleet;
+use crate::backend::polled::Polled;
 use crate::backend::process::Process;
 use crate::decide::Me;
 use crate::feeds::{self, Ear};
@@ -121,6 +123,11 @@ fn fleet(options: &Options, system: &str) -> Fleet {
             )),
             Infrastructure::Docker(docker) => {
                 Arc::new(Docker::new(name, docker.clone(), &options.nats, system))
+            }
+            Infrastructure::Airflow(airflow) => {
+                let every = airflow.poll;
+                let airflow = Airflow::new(name, airflow.clone(), system);
+                Arc::new(Polled::new(airflow, every))
             }
         }
     };

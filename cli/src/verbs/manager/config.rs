@@ -3,6 +3,8 @@
 //! Errors say line and column. A key that is not known is told with the nearest that is, and no reason to stop: the file may
 //! be for a newer version.
 
+mod airflow;
+
 use std::path::Path;
 
 use air_manager::{BackendOptions, DockerOptions, Infrastructure, Pull};
@@ -29,7 +31,7 @@ impl Default for Config {
 }
 
 /// The kinds of backends.
-pub(super) const KINDS: [&str; 2] = ["process", "docker"];
+pub(super) const KINDS: [&str; 3] = ["process", "docker", "airflow"];
 
 /// Reads the file; gives what it says, and what is to be told of it.
 ///
@@ -104,6 +106,7 @@ fn backend(section: &mut Section<'_>) -> Result<BackendOptions, Remark> {
         runners_max: section.count("max_runners")?,
         infrastructure: match kind {
             "docker" => Infrastructure::Docker(docker(section)?),
+            "airflow" => Infrastructure::Airflow(airflow::read(section)?),
             _ => Infrastructure::Process,
         },
     })

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
+use air_manager::Secret;
 use air_protocol::codec::nearest;
 use air_protocol::quote::quote;
+use air_protocol::time::Span;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -110,11 +113,7 @@ impl<'a> Section<'a> {
             None => format!("write one of {}", words.join(", ")),
         };
         let wrong = format!("`{key}` is `{}`; {hint}", quote(&text));
-        let value = self.table.get(key);
-        Err(value.map_or_else(
-            || self.wrong(wrong.clone()),
-            |value| self.at(value, wrong.clone()),
-        ))
+        Err(self.bad(key, wrong))
     }
 
     /// Yes or no; no where it does not say.
@@ -161,6 +160,76 @@ impl<'a> Section<'a> {
             None => Err(self.other(key, one, "texts in this list")),
         };
         list.iter().map(text).collect()
+    }
+
+    /// A time from `least` to `most`, such as `2s`.
+    pub(super) fn span(
+        &mut self,
+        key: &'static str,
+        (least, most): (Duration, Duration),
+    ) -> Read<Option<Duration>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let (low, high) = (Span(least), Span(most));
+        match text.parse() {
+            Ok(Span(time)) if (least..=most).contains(&time) => Ok(Some(time)),
+            Ok(span) => Err(self.bad(
+                key,
+                format!("`{key}` is {span}; write a time from {low} to {high}"),
+            )),
+            Err(_) => Err(self.bad(
+                key,
+                format!("`{key}` is `{}`; write a time such as {low}", quote(&text)),
+            )),
+        }
+    }
+
+    /// An address of HTTP, without credentials in it.
+    pub(super) fn url(&mut self, key: &'static str) -> Read<Option<String>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let rest = text.strip_prefix("http://");
+        let rest = rest.or_else(|| text.strip_prefix("https://"));
+        match rest.map(|rest| rest.split('/').next().unwrap_or_default()) {
+            Some(host) if host.contains('@') => Err(self.bad(
+                key,
+                format!("`{key}` has credentials in it; name the file that has them"),
+            )),
+            Some(host) if !host.is_empty() && !text.contains(char::is_whitespace) => Ok(Some(text)),
+            _ => Err(self.bad(
+                key,
+                format!(
+                    "`{key}` is `{}`; write http://HOST:PORT or https://HOST",
+                    quote(&text)
+                ),
+            )),
+        }
+    }
+
+    /// Where a credential is: in a file, or in a variable of the environment.
+    pub(super) fn secret(
+        &mut self,
+        file: &'static str,
+        variable: &'static str,
+    ) -> Read<Option<Secret>> {
+        match (self.text(file)?, self.text(variable)?) {
+            (Some(_), Some(_)) => {
+                let text = format!("there are both `{file}` and `{variable}`; write one of them");
+                Err(self.bad(variable, text))
+            }
+            (Some(path), None) => Ok(Some(Secret::File(path.into()))),
+            (None, name) => Ok(name.map(Secret::Env)),
+        }
+    }
+
+    /// Something is wrong with the value of a key that is there.
+    pub(super) fn bad(&self, key: &str, text: String) -> Remark {
+        match self.table.get(key) {
+            Some(value) => self.at(value, text),
+            None => self.wrong(text),
+        }
     }
 
     /// Tables, written `[[key]]`, with their places.
