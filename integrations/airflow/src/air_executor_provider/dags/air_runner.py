@@ -1,0 +1,5 @@
+"""The DAG of the Airflow backend: copy or link this file into the folder of DAGs, or name this folder as a bundle of Airflow."""
+
+from air_executor_provider.runner import air_runner
+
+dag = air_runner()
