@@ -230,4 +230,4 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::backend) mod tests;

@@ -1,6 +1,7 @@
 //! Tests of what needs no Airflow: names, words, and what is asked of a server that answers as it is told.
 
 use super::*;
+use crate::backend::http::tests::{answer, told};
 
 fn order(image: Option<&str>) -> Order {
     Order {
@@ -16,14 +17,112 @@ fn order(image: Option<&str>) -> Order {
 }
 
 fn airflow(kubernetes: bool) -> Airflow {
+    airflow_at("http://127.0.0.1:9", kubernetes)
+}
+
+/// The password is the variable `PATH`: what it is does not matter here.
+fn airflow_at(url: &str, kubernetes: bool) -> Airflow {
     let options = AirflowOptions {
-        url: "http://127.0.0.1:9".into(),
+        url: url.into(),
         dag: "air_runner".into(),
-        login: crate::AirflowLogin::Token(crate::Secret::Env("AIR_TEST_NO_SUCH".into())),
+        login: crate::AirflowLogin::Password("air".into(), crate::Secret::Env("PATH".into())),
         poll: Duration::from_secs(1),
         kubernetes,
     };
     Airflow::new("airflow".into(), options, "system")
+}
+
+fn token(word: &str) -> String {
+    answer("201 Created", &format!(r#"{{"access_token":"{word}"}}"#))
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_count_is_renewed_once() {
+    for status in ["401 Unauthorized", "403 Forbidden"] {
+        let answers = vec![
+            token("one"),
+            answer(status, ""),
+            token("two"),
+            answer("200 OK", "1"),
+        ];
+        let (url, asked) = told(answers).await;
+        let airflow = airflow_at(&url, false);
+        assert_eq!(airflow.ask(Method::GET, "/x", None).await, Ok(json!(1)));
+        let asked = asked.await.unwrap();
+        assert!(asked[1].contains("authorization: Bearer one"), "{asked:?}");
+        assert!(asked[3].contains("authorization: Bearer two"), "{asked:?}");
+    }
+    let answers = vec![
+        token("one"),
+        answer("403 No", ""),
+        token("two"),
+        answer("403 No", ""),
+    ];
+    let (url, _asked) = told(answers).await;
+    let asked = airflow_at(&url, false).ask(Method::GET, "/x", None).await;
+    assert!(matches!(asked, Err(Fault::Answer(403, _))), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_login_that_fails_is_an_airflow_that_is_away() {
+    for status in ["401 No", "422 No", "200 OK"] {
+        let (url, _asked) = told(vec![answer(status, "{}")]).await;
+        let asked = airflow_at(&url, false).trigger(&order(None)).await;
+        let text = match asked {
+            Err(SpawnError::Unavailable(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(text.contains("cannot log in"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_not_unique_is_there_only_if_it_can_be_seen() {
+    for (seen, wanted) in [
+        (answer("200 OK", "{}"), Ok(Spawned::AlreadyThere)),
+        (answer("404 Not Found", ""), Err(true)),
+        (answer("500 Oh", ""), Err(false)),
+    ] {
+        let (url, _asked) = told(vec![token("t"), answer("409 Conflict", ""), seen]).await;
+        let started = airflow_at(&url, false).trigger(&order(None)).await;
+        let started = started.map_err(|error| matches!(error, SpawnError::Refused(_)));
+        assert_eq!(started, wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_dag_that_cannot_run_is_an_airflow_that_is_away() {
+    for (dag, told_of) in [
+        (answer("404 Not Found", ""), "is not there"),
+        (answer("200 OK", r#"{"is_paused":true}"#), "is paused"),
+        (
+            answer("200 OK", r#"{"has_import_errors":true}"#),
+            "cannot be imported",
+        ),
+    ] {
+        let (url, _asked) = told(vec![token("t"), dag]).await;
+        let looked = airflow_at(&url, false).look_at_dag().await.unwrap_err();
+        assert!(
+            matches!(&looked, Fault::Away(text) if text.contains(told_of)),
+            "{looked}"
+        );
+    }
+    let version = answer("200 OK", r#"{"dag_versions":[{"id":"v"}]}"#);
+    let (url, _asked) = told(vec![token("t"), answer("200 OK", "{}"), version]).await;
+    let realm = airflow_at(&url, false).look_at_dag().await.unwrap();
+    assert_eq!(realm, format!("airflow:v@{url}/air_runner"));
+}
+
+#[tokio::test]
+async fn all_pages_are_read() {
+    let page = |runners: std::ops::Range<u128>| {
+        let runs = runners.map(|number| format!("air.{}.j.1", Uuid::from_u128(number)));
+        let runs = runs.map(|id| json!({ "dag_run_id": id }));
+        let runs: Vec<Value> = runs.collect();
+        answer("200 OK", &json!({ "dag_runs": runs }).to_string())
+    };
+    let (url, _asked) = told(vec![token("t"), page(0..100), page(100..103)]).await;
+    assert_eq!(airflow_at(&url, false).list().await.unwrap().len(), 103);
 }
 
 #[test]

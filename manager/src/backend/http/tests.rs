@@ -6,26 +6,33 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// A server that gives one answer, whole and as it is written here; gives its address, and what it was asked.
-async fn told(answer: &str) -> (String, tokio::task::JoinHandle<String>) {
+/// A server that gives these answers, one to each connection and as they are written here; gives its address, and what it
+/// was asked.
+pub(in crate::backend) async fn told(
+    answers: Vec<String>,
+) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let answer = answer.to_owned();
     let asked = tokio::spawn(async move {
-        let (mut link, _) = listener.accept().await.unwrap();
-        let mut asked = Vec::new();
-        let mut part = [0; 4096];
-        while !String::from_utf8_lossy(&asked).contains("\r\n\r\n") {
-            let read = link.read(&mut part).await.unwrap();
-            asked.extend_from_slice(&part[..read]);
+        let mut all = Vec::new();
+        for answer in answers {
+            let (mut link, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            let mut part = [0; 4096];
+            while !String::from_utf8_lossy(&asked).contains("\r\n\r\n") {
+                let read = link.read(&mut part).await.unwrap();
+                asked.extend_from_slice(&part[..read]);
+            }
+            // Whoever has read enough may be gone.
+            let _ = link.write_all(answer.as_bytes()).await;
+            all.push(String::from_utf8(asked).unwrap());
         }
-        link.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(asked).unwrap()
+        all
     });
     (address, asked)
 }
 
-fn answer(status: &str, body: &str) -> String {
+pub(in crate::backend) fn answer(status: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
@@ -33,7 +40,7 @@ fn answer(status: &str, body: &str) -> String {
 }
 
 async fn ask(answer: &str) -> Result<Value, Fault> {
-    let (address, _asked) = told(answer).await;
+    let (address, _asked) = told(vec![answer.to_owned()]).await;
     let http = Http::new("It", &address);
     http.ask(Method::GET, "/x", None, None).await
 }
@@ -44,12 +51,12 @@ fn is_unavailable(fault: Fault) -> bool {
 
 #[tokio::test]
 async fn a_request_has_its_body_and_its_credential_and_an_answer_is_json() {
-    let (address, asked) = told(&answer("201 Created", r#"{"id":"r"}"#)).await;
+    let (address, asked) = told(vec![answer("201 Created", r#"{"id":"r"}"#)]).await;
     let http = Http::new("It", &format!("{address}/below/"));
     let body = json!({ "a": 1 });
     let found = http.ask(Method::POST, "/x?y=%25", Some("Bearer word"), Some(&body));
     assert_eq!(found.await.unwrap(), json!({ "id": "r" }));
-    let asked = asked.await.unwrap().to_lowercase();
+    let asked = asked.await.unwrap()[0].to_lowercase();
     assert!(asked.starts_with("post /below/x?y=%25 http/1.1"), "{asked}");
     assert!(asked.contains("authorization: bearer word"), "{asked}");
     assert_eq!(
