@@ -106,6 +106,16 @@ def test_the_word_is_how_the_runner_ended(tmp_path: Path, text: str, word: int) 
     assert told.words == [word]
 
 
+def test_nothing_is_left_of_a_runner_that_was_killed(tmp_path: Path) -> None:
+    program = script(tmp_path, f"setsid sleep 600 & echo $! > {tmp_path}/pid; kill -9 $$")
+    told, _, run = execute(program, CLAIM)
+    with pytest.raises(AirflowFailException):
+        run()
+    assert told.words == [-9]
+    task = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    assert not task.exists() or task.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 @pytest.mark.parametrize(("program", "conf"), [("/nowhere/air-runner", CLAIM), ("/bin/true", {})])
 def test_what_was_not_started_is_unavailable(program: str, conf: dict[str, Any]) -> None:
     told, _, run = execute(program, conf)

@@ -14,7 +14,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 #: The task of the DAG, and the XCom by which managers know that the runner is gone, and how it ended.
 TASK_ID = "run"
 WORD = "exit"
+#: Time for processes to end that a killed runner left.
+SWEEP_S = 10.0
 _PR_SET_PDEATHSIG = 1
 
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
@@ -100,6 +104,26 @@ def nats_of(settings: Settings, folder: Path) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def sweep(runner: str) -> list[int]:
+    """Kills what a runner left that was killed itself: its task has its id in the environment. Returns what is left."""
+    mark, end = f"AIR_RUNNER={runner}".encode(), time.monotonic() + SWEEP_S
+    while left := [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if mark in _environ(pid)]:
+        if time.monotonic() > end:
+            break
+        for pid in left:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return left
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 class AirRunnerOperator(BaseOperator):
     """Starts ``air-runner`` for the claim in the run's conf, and waits for its end.
 
@@ -142,7 +166,10 @@ class AirRunnerOperator(BaseOperator):
             )
         # Nobody else can read what is in it; gone with it are credentials that were texts.
         with tempfile.TemporaryDirectory(prefix="air-runner-") as folder:
-            return self._run(program, {**self._environment(Path(folder)), **claim})
+            code = self._run(program, {**self._environment(Path(folder)), **claim})
+        if code != 0 and (left := sweep(claim["AIR_RUNNER"])):
+            self.log.warning("processes of the task that cannot be killed: %s", left)
+        return code
 
     def _environment(self, folder: Path) -> dict[str, str]:
         # What Airflow is told in its own is none of the runner's business: databases, keys, connections.
