@@ -4,6 +4,7 @@
 //! part of the product, and no crate of the product may depend on it. It is the first thing that a fresh clone
 //! compiles, so it stays with `clap`, `serde_json` and the standard library.
 
+mod airflow;
 mod bench;
 mod chaos;
 mod ci;
@@ -44,9 +45,9 @@ enum Verb {
         #[arg(value_name = "NAME")]
         names: Vec<tools::Tool>,
     },
-    /// Build the binaries, find the tools, run all tests but those of containers
+    /// Build the binaries, find the tools, run all tests but those of containers and of other schedulers
     Test {
-        /// Those of containers as well: needs root, and Docker or a Debian on which it can be installed
+        /// Those as well: needs root, and Docker and Postgres or a Debian on which they can be installed
         #[arg(long)]
         all: bool,
         /// Handed to `cargo test`, for example `-p air-protocol`

@@ -8,25 +8,33 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::airflow::Airflow;
 use crate::docker::Docker;
 use crate::error::Result;
 use crate::{command, images, system, tools, workspace};
 
 /// The package whose tests need Docker.
 const CONTAINERS: &str = "air-containers";
+/// The package whose tests need Airflow.
+const SCHEDULERS: &str = "air-schedulers";
 
-/// Runs all tests, or those that `args` (of `cargo test`) choose; those of containers only where there is Docker. The last
-/// line is the sum over all test binaries.
+/// Runs all tests, or those that `args` (of `cargo test`) choose; those of containers and schedulers only where there is
+/// Docker. The last line is the sum over all test binaries.
 pub(crate) fn run(docker: Option<&Docker>, args: &[String]) -> Result<()> {
     let started = Instant::now();
     let mut test = with_binaries_and_tools()?;
     if !names_a_package(args) {
         test.arg("--workspace");
         if docker.is_none() {
-            test.args(["--exclude", CONTAINERS]);
+            test.args(["--exclude", CONTAINERS, "--exclude", SCHEDULERS]);
         }
     }
-    if let Some(docker) = docker {
+    let named = |package: &str| !names_a_package(args) || args.iter().any(|arg| arg == package);
+    // Ends when this returns.
+    let airflow = (docker.is_some() && named(SCHEDULERS)).then(Airflow::start);
+    let airflow = airflow.transpose()?;
+    test.envs(airflow.iter().flat_map(Airflow::env));
+    if let Some(docker) = docker.filter(|_| named(CONTAINERS)) {
         test.env("AIR_IMAGES", images::build(docker)?)
             .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
             .envs(docker.env());
