@@ -42,6 +42,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Tells of the runners that this manager started as they end, for ever. Whatever it misses, [`Backend::gone`] finds.
     fn watch(self: Arc<Self>, ends: mpsc::UnboundedSender<End>) -> Later<'static, ()>;
 
+    /// Whether it tells of all ends. One that cannot leaves them to the keys of jobs, and lost runners to their leases.
+    fn tells_ends(&self) -> bool {
+        true
+    }
+
     /// Asks a runner that this manager started to end its task and itself.
     fn stop(&self, runner: Uuid) -> Later<'_, ()>;
 

@@ -185,7 +185,7 @@ impl Control {
         if self.options.on_stop == OnStop::HandBack {
             self.shared.fleet.stop().await;
         }
-        while self.options.on_stop != OnStop::Leave && self.shared.fleet.running() > 0 {
+        while self.options.on_stop != OnStop::Leave && self.shared.fleet.awaited() > 0 {
             match ends.recv().await {
                 Some(end) => drop(self.shared.fleet.ended(end.runner)),
                 None => break,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use air_protocol::names::JobName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -34,6 +35,8 @@ struct Inner {
     places: Arc<Mutex<Places>>,
     /// The runners that this manager started and that live, with their places. Never locked together with the places.
     held: Mutex<HashMap<Uuid, Place>>,
+    /// Those of them whose end no backend tells, with their fences: when their jobs' keys name them no longer they have ended.
+    unheard: Mutex<HashMap<JobName, (Uuid, u64)>>,
     /// Changes whenever there may be more room than before.
     freed: watch::Sender<()>,
 }
@@ -110,6 +113,7 @@ impl Fleet {
             members,
             places: Arc::new(Mutex::new(places)),
             held: Mutex::default(),
+            unheard: Mutex::default(),
             freed,
         }))
     }
@@ -183,6 +187,9 @@ impl Fleet {
         };
         // Before it starts: its end may be heard of at once.
         let starting = Starting::new(self, order.runner, place);
+        if !member.tells_ends() {
+            self.expect_release(&order);
+        }
         let spawned = member.spawn(order.clone()).await;
         match &spawned {
             Ok(_) => {
@@ -213,9 +220,52 @@ impl Fleet {
         members.find(|one| one.offer().backend == backend)
     }
 
+    /// The end of this runner will be told by the key of its job alone.
+    fn expect_release(&self, order: &Order) {
+        let mut unheard = lock(&self.0.unheard);
+        let before = unheard.insert(order.job.clone(), (order.runner, order.fence));
+        drop(unheard);
+        // A job has one runner at a time.
+        if let Some((before, _)) = before {
+            self.ended(before);
+        }
+    }
+
+    /// The key of a job names this runner at this revision: another one, whose end no backend tells, has ended.
+    pub(crate) fn key_names(&self, job: &JobName, revision: u64, runner: Option<Uuid>) {
+        let mut unheard = lock(&self.0.unheard);
+        let over = |(one, fence): &(Uuid, u64)| revision > *fence && runner != Some(*one);
+        if !unheard.get(job).is_some_and(over) {
+            return;
+        }
+        let ended = unheard.remove(job);
+        drop(unheard);
+        if let Some((ended, _)) = ended {
+            self.ended(ended);
+        }
+    }
+
+    /// Revisions count anew: nothing will be told of the runners of before.
+    pub(crate) fn forget_keys(&self) {
+        let unheard = std::mem::take(&mut *lock(&self.0.unheard));
+        for (runner, _) in unheard.into_values() {
+            self.ended(runner);
+        }
+    }
+
     /// Runners that this manager started and that live.
     pub(crate) fn running(&self) -> usize {
         lock(&self.0.held).len()
+    }
+
+    /// Those of them whose end will be told.
+    pub(crate) fn awaited(&self) -> usize {
+        let unheard: Vec<Uuid> = lock(&self.0.unheard)
+            .values()
+            .map(|(one, _)| *one)
+            .collect();
+        let held = lock(&self.0.held);
+        held.keys().filter(|one| !unheard.contains(one)).count()
     }
 
     /// A runner has ended; gives the name of its backend, where this manager started it.

@@ -104,6 +104,9 @@ impl Control {
         let key = Key::of_entry(Some(entry));
         let now = Instant::now();
         self.leases.observe(&job, entry.revision, key.state(), now);
+        let lease = key.state().and_then(|state| state.lease());
+        let runner = lease.map(|lease| lease.runner);
+        self.shared.fleet.key_names(&job, entry.revision, runner);
         if let Key::Newer(_, reason) = &key {
             tracing::error!(%job, reason, "the job is left to managers of a newer version");
         }

@@ -124,6 +124,7 @@ impl Control {
         self.parked.clear();
         self.leases = Leases::new(Instant::now());
         self.shared.forget();
+        self.shared.fleet.forget_keys();
         self.jobs_told = Told::default();
         self.specs_told = Told::default();
         self.stream_seen = 0;

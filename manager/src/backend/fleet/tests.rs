@@ -7,14 +7,20 @@ use super::*;
 #[derive(Debug)]
 struct Told {
     name: &'static str,
+    tells_ends: bool,
     answer: Mutex<Result<Spawned, SpawnError>>,
     asked: Mutex<Vec<String>>,
 }
 
 impl Told {
     fn new(name: &'static str) -> Arc<Self> {
+        Self::who(name, true)
+    }
+
+    fn who(name: &'static str, tells_ends: bool) -> Arc<Self> {
         Arc::new(Self {
             name,
+            tells_ends,
             answer: Mutex::new(Ok(Spawned::Done)),
             asked: Mutex::default(),
         })
@@ -56,6 +62,10 @@ impl Backend for Told {
             let (runner, exit) = (Uuid::from_u128(1), Exit::Code(0));
             let _ = ends.send(End { runner, exit });
         })
+    }
+
+    fn tells_ends(&self) -> bool {
+        self.tells_ends
     }
 
     fn stop(&self, runner: Uuid) -> Later<'_, ()> {
@@ -231,4 +241,26 @@ async fn every_backend_tells_of_ends_and_clears_up() {
         (count, a.asked(), b.asked()),
         (2, vec!["clear 0".to_owned()], vec!["clear 0".to_owned()])
     );
+}
+
+#[tokio::test]
+async fn a_place_of_which_no_backend_tells_is_free_when_the_key_says_so() {
+    let members: Vec<Arc<dyn Backend>> = vec![Told::who("a", false), Told::new("b")];
+    let fleet = Fleet::new(members, limits(9, &[]));
+    let (job, runner) = ("j".parse().unwrap(), Uuid::from_u128(1));
+    start(&fleet, "a", 1).await.unwrap();
+    fleet.key_names(&job, 1, None);
+    assert_eq!(fleet.running(), 1, "that was before its claim");
+    fleet.key_names(&job, 3, Some(runner));
+    assert_eq!((fleet.running(), fleet.awaited()), (1, 0));
+    fleet.key_names(&job, 4, None);
+    assert_eq!(fleet.running(), 0);
+    start(&fleet, "a", 2).await.unwrap();
+    start(&fleet, "a", 3).await.unwrap();
+    assert_eq!(fleet.running(), 1, "a job has one runner");
+    fleet.forget_keys();
+    assert_eq!(fleet.running(), 0, "revisions count anew");
+    start(&fleet, "b", 4).await.unwrap();
+    fleet.key_names(&job, 9, None);
+    assert_eq!((fleet.running(), fleet.awaited()), (1, 1), "b tells itself");
 }
