@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
@@ -32,6 +32,8 @@ pub(crate) struct Http {
     base: String,
     /// Or why there is none.
     client: Result<Client, String>,
+    /// Time for an answer, from the connection on.
+    within: Duration,
 }
 
 /// Something that was asked over HTTP failed.
@@ -77,13 +79,40 @@ impl Secret {
     }
 }
 
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::Env(name) => write!(f, "the variable {name}"),
+        }
+    }
+}
+
+/// Where NATS is, for a runner whose environment others may see: no credentials, which its surroundings have.
+pub(crate) fn public_env(
+    nats: &air_nats::Options,
+    url: Option<&str>,
+    system: &str,
+) -> Vec<(String, String)> {
+    let mut env = vec![("AIR_SYSTEM".to_owned(), system.to_owned())];
+    for (name, value) in nats.to_env() {
+        match (name, url) {
+            ("NATS_URL", Some(url)) => env.push((name.to_owned(), url.to_owned())),
+            // An address may have credentials in it: the surroundings know it as well.
+            ("NATS_URL", None) if value.contains('@') => {}
+            ("NATS_URL" | "AIR_PREFIX", _) => env.push((name.to_owned(), value)),
+            _ => {}
+        }
+    }
+    env
+}
+
 impl Http {
     pub(crate) fn new(what: &'static str, base: &str) -> Self {
         // The provider that the connection to NATS has as well; whoever was first is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
             // A credential stays with whom it was meant for.
             .redirect(Policy::none())
             .build();
@@ -91,7 +120,13 @@ impl Http {
             what,
             base: base.trim_end_matches('/').to_owned(),
             client: client.map_err(|error| with_causes(&error)),
+            within: ANSWER_WITHIN,
         }
+    }
+
+    /// The same, with another time for an answer.
+    pub(crate) fn answering_within(self, within: Duration) -> Self {
+        Self { within, ..self }
     }
 
     /// The address.
@@ -110,17 +145,74 @@ impl Http {
         authorization: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Value, Fault> {
-        let client = self.client.as_ref().map_err(|why| self.away(why))?;
-        let mut request = client.request(method, format!("{}{path}", self.base));
+        let asked = self.ask_for_status(method, path, authorization, body).await;
+        asked.map(|(_, answer)| answer)
+    }
+
+    /// The same, with the status of the answer.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn ask_for_status(
+        &self,
+        method: Method,
+        path: &str,
+        authorization: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), Fault> {
+        let mut headers = HeaderMap::new();
         if let Some(authorization) = authorization {
             let value = HeaderValue::try_from(authorization);
             let mut value =
                 value.map_err(|_| self.away("its credential is no text of one line"))?;
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            headers.insert(AUTHORIZATION, value);
         }
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let body = body.map(|body| body.to_string().into_bytes());
+        let (status, text) = self.exchange(method, path, headers, body).await?;
+        if text.is_empty() {
+            return Ok((status, Value::Null));
+        }
+        let answer = serde_json::from_slice(&text);
+        let answer = answer.map_err(|_| self.away("it answers with what is no JSON"))?;
+        Ok((status, answer))
+    }
+
+    /// Posts a body as it is to the very address; gives the status of the answer, whatever it says.
+    ///
+    /// # Errors
+    /// [`Fault`], also for any answer but one of success.
+    pub(crate) async fn post(
+        &self,
+        headers: impl IntoIterator<Item = (String, String)>,
+        body: Vec<u8>,
+    ) -> Result<u16, Fault> {
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            let wrong = |_| self.away(&format!("`{name}` is no header of one line"));
+            let value = HeaderValue::try_from(value).map_err(|_| wrong(()))?;
+            let name = HeaderName::try_from(&name).map_err(|_| wrong(()))?;
+            all.insert(name, value);
+        }
+        let answer = self.exchange(Method::POST, "", all, Some(body)).await;
+        answer.map(|(status, _)| status)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> Result<(u16, Vec<u8>), Fault> {
+        let client = self.client.as_ref().map_err(|why| self.away(why))?;
+        let mut request = client.request(method, format!("{}{path}", self.base));
+        request = request.headers(headers).timeout(self.within);
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.body(body);
         }
         let answer = request.send().await;
         let answer = answer.map_err(|error| self.away(&with_causes(&error.without_url())))?;
@@ -129,10 +221,7 @@ impl Http {
         if !status.is_success() {
             return Err(Fault::Answer(status.as_u16(), complaint(&text)));
         }
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&text).map_err(|_| self.away("it answers with what is no JSON"))
+        Ok((status.as_u16(), text))
     }
 
     async fn text_of(&self, mut answer: Response) -> Result<Vec<u8>, Fault> {

@@ -8,6 +8,7 @@ use air_manager::Secret;
 use air_protocol::codec::nearest;
 use air_protocol::quote::quote;
 use air_protocol::time::Span;
+use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -224,6 +225,44 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// What a key must say: `meaning`, in a few words.
+    pub(super) fn must<T>(&self, value: Option<T>, key: &str, meaning: &str) -> Read<T> {
+        value.ok_or_else(|| self.wrong(format!("the backend has no `{key}`; write {meaning}")))
+    }
+
+    /// A table of anything, as JSON.
+    pub(super) fn object(&mut self, key: &'static str) -> Read<Map<String, Value>> {
+        let Some(value) = self.get(key) else {
+            return Ok(Map::new());
+        };
+        match json(value.get_ref()) {
+            Some(Value::Object(object)) => Ok(object),
+            _ => Err(self.other(
+                key,
+                value,
+                "a table of texts, numbers, flags, lists and tables",
+            )),
+        }
+    }
+
+    /// A table of texts.
+    pub(super) fn pairs(&mut self, key: &'static str) -> Read<Vec<(String, String)>> {
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
+        let wanted = "a table of texts";
+        let Some(table) = value.get_ref().as_table() else {
+            return Err(self.other(key, value, wanted));
+        };
+        let pair = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+            let text = value.get_ref().as_str();
+            let text = text.ok_or_else(|| self.other(key, value, wanted))?;
+            let name: &std::borrow::Cow<'_, str> = name.get_ref();
+            Ok((name.clone().into_owned(), text.to_owned()))
+        };
+        table.iter().map(pair).collect()
+    }
+
     /// Something is wrong with the value of a key that is there.
     pub(super) fn bad(&self, key: &str, text: String) -> Remark {
         match self.table.get(key) {
@@ -267,4 +306,31 @@ impl<'a> Section<'a> {
             warnings.push(Remark { place, text });
         }
     }
+}
+
+/// A value as JSON; none for a time of day, which JSON has not.
+fn json(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(number) => serde_json::from_str(number.as_str()).ok()?,
+        DeValue::Float(number) => serde_json::from_str(number.as_str()).ok()?,
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(list) => list
+            .iter()
+            .map(|one| json(one.get_ref()))
+            .collect::<Option<Vec<_>>>()?
+            .into(),
+        DeValue::Table(table) => {
+            let pair =
+                |(name, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                    Some((name.get_ref().clone().into_owned(), json(value.get_ref())?))
+                };
+            table
+                .iter()
+                .map(pair)
+                .collect::<Option<Map<_, _>>>()?
+                .into()
+        }
+    })
 }
