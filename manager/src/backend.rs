@@ -1,15 +1,18 @@
 //! Backends: the infrastructures that start runners.
 //!
 //! [`Backend`] is the contract. [`fleet`] holds those that one manager has, and is all that the rest of the manager
-//! knows; [`process`] starts child processes, [`docker`] containers, [`airflow`] runs of a DAG; [`polled`] is what those have
-//! in common that are asked by [`http`] and polled. No backend knows NATS, leases or decisions.
+//! knows; [`process`] starts child processes, [`docker`] containers, [`airflow`] runs of a DAG, [`prefect`] flow runs, [`webhook`]
+//! whatever it is told to ask for; [`polled`] is what those have in common that are asked by [`http`] and polled. No backend
+//! knows NATS, leases or decisions.
 
 pub(crate) mod airflow;
 pub(crate) mod docker;
 pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod polled;
+pub(crate) mod prefect;
 pub(crate) mod process;
+pub(crate) mod webhook;
 
 use std::collections::HashSet;
 use std::fmt::Debug;

@@ -85,6 +85,10 @@ pub enum Infrastructure {
     Docker(DockerOptions),
     /// An Airflow: runners are runs of a DAG.
     Airflow(AirflowOptions),
+    /// A Prefect server: runners are flow runs.
+    Prefect(PrefectOptions),
+    /// An address of the user's: runners are what it starts.
+    Webhook(WebhookOptions),
 }
 
 /// How containers are started.
@@ -155,6 +159,57 @@ pub enum AirflowLogin {
     Token(Secret),
     /// A user, with a password.
     Password(String, Secret),
+}
+
+/// How flow runs of Prefect are started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefectOptions {
+    /// Address of the API, such as `http://127.0.0.1:4200/api`.
+    pub url: String,
+    /// As whom; nobody when none.
+    pub auth: Option<PrefectAuth>,
+    /// The work pool whose workers run them.
+    pub work_pool: String,
+    /// Name of the deployment of the flow `air-runner`; made where it is missing.
+    pub deployment: String,
+    /// Time between two looks at all flow runs.
+    pub poll: Duration,
+    /// Addresses of NATS as flow runs see them; those of the manager when none.
+    pub nats_url: Option<String>,
+    /// Whether the image that a task asks for is handed over as the job variable `image`.
+    pub images: bool,
+    /// Job variables of all flow runs.
+    pub job_variables: serde_json::Map<String, serde_json::Value>,
+}
+
+/// As whom Prefect is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrefectAuth {
+    /// With an API key.
+    Key(Secret),
+    /// As `user:password`, which a server of one's own may ask for.
+    Basic(Secret),
+}
+
+/// How runners are asked for at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookOptions {
+    /// Where runners are started.
+    pub url: String,
+    /// Where they are ended; the same address when none.
+    pub stop_url: Option<String>,
+    /// What requests are signed with: `whsec_` and 24 to 64 bytes in base64.
+    pub secret: Secret,
+    /// Further headers of each request.
+    pub headers: Vec<(String, String)>,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// Addresses of NATS as runners see them; those of the manager when none.
+    pub nats_url: Option<String>,
+    /// Whether the receiver runs images.
+    pub images: bool,
+    /// Whether it gives tasks the resources that they ask for.
+    pub resources: bool,
 }
 
 impl BackendOptions {

@@ -21,7 +21,9 @@ use crate::backend::airflow::Airflow;
 use crate::backend::docker::Docker;
 use crate::backend::fleet::Fleet;
 use crate::backend::polled::Polled;
+use crate::backend::prefect::Prefect;
 use crate::backend::process::Process;
+use crate::backend::webhook::Webhook;
 use crate::decide::Me;
 use crate::feeds::{self, Ear};
 use crate::leases::Leases;
@@ -128,6 +130,13 @@ fn fleet(options: &Options, system: &str) -> Fleet {
                 let every = airflow.poll;
                 let airflow = Airflow::new(name, airflow.clone(), system);
                 Arc::new(Polled::new(airflow, every))
+            }
+            Infrastructure::Prefect(prefect) => {
+                let remote = Prefect::new(name, prefect.clone(), &options.nats, system);
+                Arc::new(Polled::new(remote, prefect.poll))
+            }
+            Infrastructure::Webhook(webhook) => {
+                Arc::new(Webhook::new(name, webhook.clone(), &options.nats, system))
             }
         }
     };

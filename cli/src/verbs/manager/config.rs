@@ -4,6 +4,8 @@
 //! be for a newer version.
 
 mod airflow;
+mod prefect;
+mod webhook;
 
 use std::path::Path;
 
@@ -31,7 +33,7 @@ impl Default for Config {
 }
 
 /// The kinds of backends.
-pub(super) const KINDS: [&str; 3] = ["process", "docker", "airflow"];
+pub(super) const KINDS: [&str; 5] = ["process", "docker", "airflow", "prefect", "webhook"];
 
 /// Reads the file; gives what it says, and what is to be told of it.
 ///
@@ -107,6 +109,8 @@ fn backend(section: &mut Section<'_>) -> Result<BackendOptions, Remark> {
         infrastructure: match kind {
             "docker" => Infrastructure::Docker(docker(section)?),
             "airflow" => Infrastructure::Airflow(airflow::read(section)?),
+            "prefect" => Infrastructure::Prefect(prefect::read(section)?),
+            "webhook" => Infrastructure::Webhook(webhook::read(section)?),
             _ => Infrastructure::Process,
         },
     })
