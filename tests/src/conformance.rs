@@ -4,16 +4,20 @@
 //! makes one test of each case. Tasks and the test meet in a folder that both see.
 
 mod fails;
+mod gate;
 mod runs;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::history::check;
 use crate::installation::Installation;
-use crate::process::Program;
+use crate::process::{Program, pids};
 use crate::wait::wait_for;
 
 pub use fails::{
@@ -39,8 +43,26 @@ pub trait Stand: Sync {
     /// Whether anything of a runner is left.
     fn is_left(&self, runner: Uuid) -> bool;
 
-    /// Whether the backend runs images.
-    fn has_images(&self) -> bool;
+    /// Whether its infrastructure is something beside the program of its runners, behind a door of its own.
+    fn is_elsewhere(&self) -> bool;
+}
+
+/// Kills a runner that is a process of this machine, without a warning.
+pub fn murder_process(runner: Uuid) {
+    let all = crate::history::runners();
+    let (pid, _) = all.iter().find(|(_, run)| *run == runner).unwrap();
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+}
+
+/// Whether a process of this machine is of a runner.
+pub fn is_process_left(runner: Uuid) -> bool {
+    let mark = format!("AIR_RUNNER={runner}");
+    pids().any(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|one| one == mark.as_bytes())
+    })
 }
 
 /// An installation in which a backend is tried.
@@ -78,6 +100,11 @@ impl Ground {
         self.file("door")
     }
 
+    /// Another address of a server on this machine: nobody answers there while the door is away.
+    pub fn gate(&self, server: SocketAddr) -> SocketAddr {
+        gate::open(self.door(), server)
+    }
+
     /// The infrastructure is down.
     pub fn break_down(&self) {
         std::fs::remove_file(self.door()).unwrap();
@@ -110,7 +137,7 @@ impl Ground {
         let other = self.file("runner");
         if other.exists() {
             other
-        } else if stand.has_images() {
+        } else if stand.is_elsewhere() {
             stand.runner()
         } else {
             self.door()
@@ -194,16 +221,16 @@ pub fn until(name: &str) -> String {
     format!("while ! test -e {name}; do sleep 0.02; done")
 }
 
-/// Makes one test of each case for a stand.
+/// Makes one test of each case for a stand, or of those that are named.
 #[macro_export]
 macro_rules! conformance {
     ($stand:expr) => {
-        $crate::conformance!(@ $stand;
+        $crate::conformance!($stand;
             environment subtasks logs limits cancel timeout lost_runner adopt duplicate_spawn infrastructure_down
             refused_image
         );
     };
-    (@ $stand:expr; $($case:ident)*) => {
+    ($stand:expr; $($case:ident)*) => {
         $(
             #[tokio::test]
             async fn $case() {

@@ -107,7 +107,7 @@ pub async fn duplicate_spawn(stand: &dyn Stand) {
 pub async fn infrastructure_down(stand: &dyn Stand) {
     let mut ground = Ground::new(stand).await;
     let other = "[[backend]]\nname = \"other\"\nkind = \"process\"";
-    if stand.has_images() {
+    if stand.is_elsewhere() {
         // It is away from the start, and no reason not to start.
         ground.break_down();
         ground.manager(stand, other);

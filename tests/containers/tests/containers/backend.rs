@@ -61,7 +61,7 @@ impl Stand for Containers {
         !of(runner, &["--all"]).is_empty()
     }
 
-    fn has_images(&self) -> bool {
+    fn is_elsewhere(&self) -> bool {
         true
     }
 }

@@ -1,0 +1,38 @@
+//! The process backend.
+
+use std::path::PathBuf;
+
+use air_tests::binary;
+use air_tests::conformance::{Ground, Stand, is_process_left, murder_process};
+use uuid::Uuid;
+
+struct Processes;
+
+impl Stand for Processes {
+    /// The program of runners is reached through the door.
+    fn backend(&self, _: &Ground) -> String {
+        "[[backend]]\nname = \"tested\"\nkind = \"process\"".to_owned()
+    }
+
+    fn runner(&self) -> PathBuf {
+        binary("air-runner")
+    }
+
+    fn door(&self) -> PathBuf {
+        binary("air-runner")
+    }
+
+    fn murder(&self, runner: Uuid) {
+        murder_process(runner);
+    }
+
+    fn is_left(&self, runner: Uuid) -> bool {
+        is_process_left(runner)
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+}
+
+air_tests::conformance!(Processes);
