@@ -18,6 +18,7 @@ mod images;
 mod model;
 mod mutants;
 mod powercut;
+mod prefect;
 mod soak;
 mod system;
 mod test;

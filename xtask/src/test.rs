@@ -11,11 +11,12 @@ use std::time::Instant;
 use crate::airflow::Airflow;
 use crate::docker::Docker;
 use crate::error::Result;
+use crate::prefect::Prefect;
 use crate::{command, images, system, tools, workspace};
 
 /// The package whose tests need Docker.
 const CONTAINERS: &str = "air-containers";
-/// The package whose tests need Airflow.
+/// The package whose tests need other schedulers.
 const SCHEDULERS: &str = "air-schedulers";
 
 /// Runs all tests, or those that `args` (of `cargo test`) choose; those of containers and schedulers only where there is
@@ -30,10 +31,13 @@ pub(crate) fn run(docker: Option<&Docker>, args: &[String]) -> Result<()> {
         }
     }
     let named = |package: &str| !names_a_package(args) || args.iter().any(|arg| arg == package);
-    // Ends when this returns.
+    // They end when this returns.
     let airflow = (docker.is_some() && named(SCHEDULERS)).then(Airflow::start);
     let airflow = airflow.transpose()?;
     test.envs(airflow.iter().flat_map(Airflow::env));
+    let prefect = (docker.is_some() && named(SCHEDULERS)).then(Prefect::start);
+    let prefect = prefect.transpose()?;
+    test.envs(prefect.iter().flat_map(Prefect::env));
     if let Some(docker) = docker.filter(|_| named(CONTAINERS)) {
         test.env("AIR_IMAGES", images::build(docker)?)
             .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
