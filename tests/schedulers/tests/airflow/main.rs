@@ -72,7 +72,7 @@ impl Stand for Runs {
     }
 
     /// Images would need KubernetesExecutor; but runners are started elsewhere, behind the door.
-    fn has_images(&self) -> bool {
+    fn is_elsewhere(&self) -> bool {
         true
     }
 }
