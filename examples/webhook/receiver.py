@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A receiver of Air-Executor's command webhook: starts an `air-runner` for each event that is signed with the secret.
 
-It shows what a receiver has to do, with nothing but the standard library; what starts a function, a container or a machine stands
-where this one starts a process. Its own environment has the credentials of NATS (`NATS_CREDS` and the like).
+It shows what a receiver has to do, with nothing but the standard library; what starts a function, a container or a
+machine stands where this one starts a process. Credentials of NATS (`NATS_CREDS` and the like) are in its environment.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Air-Executor for Prefect: jobs of durable tasks from flows, and a worker of the type `air`.
 
-Start at `jobs` (what flows call), `executor` (the connection, a block), `worker` (flow runs as tasks), `runner` (runners as
-flow runs) and `protocol` (what is said to NATS; it knows nothing of Prefect).
+Start at `jobs` (what flows call), `executor` (the connection, a block), `worker` (flow runs as tasks), `runner`
+(runners as flow runs) and `protocol` (what is said to NATS; it knows nothing of Prefect).
 """
 
 from prefect_air_executor.executor import AirExecutor

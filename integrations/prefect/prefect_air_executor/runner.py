@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
-from prefect import flow
-from prefect.states import Completed, Failed, State
+from prefect import State, flow
+from prefect.states import Completed, Failed
 
 PROGRAM = "AIR_RUNNER_PROGRAM"
 _PR_SET_PDEATHSIG = 1
