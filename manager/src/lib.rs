@@ -80,7 +80,7 @@ pub struct BackendOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Infrastructure {
     /// The machine of the manager: runners are child processes.
-    Process,
+    Process(ProcessOptions),
     /// A Docker daemon, or what answers like one: runners are containers.
     Docker(DockerOptions),
     /// An Airflow: runners are runs of a DAG.
@@ -89,6 +89,29 @@ pub enum Infrastructure {
     Prefect(PrefectOptions),
     /// An address of the user's: runners are what it starts.
     Webhook(WebhookOptions),
+}
+
+/// How processes are started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessOptions {
+    /// Nice value of the runners, -20 to 19; that of the manager when none.
+    pub nice: Option<i32>,
+    /// User and perhaps group, `user` or `user:group`, by names or numbers; the manager's when none. Needs root.
+    pub user: Option<String>,
+    /// Where the cgroups of runners are whose tasks ask for resources.
+    pub cgroup: CgroupOptions,
+}
+
+/// Where cgroups are made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CgroupOptions {
+    /// Below that of the manager, where they can be made; else nowhere.
+    #[default]
+    Auto,
+    /// Below that of this path, which begins at the root of the hierarchy; a manager does not start where they cannot.
+    Path(String),
+    /// Nowhere: the kernel limits the address space of each process, and nothing else.
+    None,
 }
 
 /// How containers are started.
@@ -218,7 +241,7 @@ impl BackendOptions {
         Self {
             name: "process".to_owned(),
             runners_max: None,
-            infrastructure: Infrastructure::Process,
+            infrastructure: Infrastructure::Process(ProcessOptions::default()),
         }
     }
 }
@@ -313,6 +336,14 @@ pub enum Error {
     /// A name that is none.
     #[error("`{0}` is no name of a backend; use 1 to 64 of the characters A-Z a-z 0-9 _ -")]
     BackendName(String),
+    /// A backend that cannot be as it is wanted.
+    #[error("backend `{name}`: {text}")]
+    Backend {
+        /// Its name.
+        name: String,
+        /// What cannot be, and how to mend it.
+        text: String,
+    },
     /// A poll that is too short or too long.
     #[error("--poll is {0}, but must be from {min} to {max}", min = Span(POLL_MIN), max = Span(POLL_MAX))]
     Poll(Span),

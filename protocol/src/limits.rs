@@ -48,6 +48,8 @@ pub const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
 pub const TRANSCRIPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of one line of an agent's transcript; a longer one is counted and dropped.
 pub const TRANSCRIPT_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Least bytes of memory that a task may ask the process backend for: its runner is held to them too.
+pub const PROCESS_MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Bytes of an agent's session that is saved for the next attempt; a longer one is not.
 pub const SESSION_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Bytes of a prompt, with the input that is added to it.

@@ -73,7 +73,8 @@ pub(crate) async fn run(
     let mut report = match early.or_else(|| own_end(attempt, claude, &stage, &ended, &told, now)) {
         Some(verdict) => {
             let is_early = !matches!(ended.end, End::Exited(_));
-            report_of(verdict, ended, &told, started, is_early)
+            let exceeded = ended.memory_exceeded;
+            report_of(verdict, ended, &told, started, is_early).of_memory(exceeded)
         }
         None => {
             let why = hold.brake.why();

@@ -11,8 +11,8 @@ use air_protocol::task::{Task, Work};
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::execute::Program;
 use crate::execute::workdir::{Facts, Workdir, environment};
+use crate::execute::{Memory, Program};
 use crate::hold::{Hold, STALE_MAX};
 use crate::look::Found;
 use crate::patience::{Patience, again, for_a_while};
@@ -39,6 +39,7 @@ pub(crate) fn program(hold: &Hold, found: &Found, task: &Task, workdir: &Workdir
         timeout: found.spec.timeout_of(task),
         grace: hold.times.grace,
         output_bytes_max: LOG_BYTES_MAX,
+        memory: Memory::from_env(|name| std::env::var_os(name)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runs one task's program and its whole process tree, and ends it to the last process.
 //!
 //! Knows nothing of NATS, jobs or leases. Start at [`execute`]. The parts:
-//! `launch` starts the program, `reaper` does all waiting, `tree` ends what is left,
+//! `launch` starts the program, `memory` says how much it may take, `reaper` does all waiting, `tree` ends what is left,
 //! `output` carries the output away, [`workdir`] makes the files and the environment of the
 //! contract. Linux only; `/proc` must be mounted.
 
@@ -19,6 +19,7 @@ use reaper::Main;
 use tree::Tree;
 
 mod launch;
+mod memory;
 mod output;
 mod problem;
 pub(crate) mod procfs;
@@ -26,6 +27,7 @@ mod reaper;
 mod tree;
 pub mod workdir;
 
+pub use memory::Memory;
 pub use problem::SpawnProblem;
 
 /// Time that processes left behind by a program that has ended get between SIGTERM and SIGKILL.
@@ -51,6 +53,8 @@ pub struct Program {
     pub grace: Duration,
     /// Bytes of output handed on; the rest is read, counted and thrown away.
     pub output_bytes_max: u64,
+    /// What limits its memory.
+    pub memory: Memory,
 }
 
 /// Why somebody outside asks for the end of the program.
@@ -87,6 +91,8 @@ pub struct Ended {
     /// Peak memory of the largest process of the tree, in KiB. The kernel counts the runner's
     /// own few MiB at the time of the start, so this is never less.
     pub max_rss_kb: u64,
+    /// Its limit of memory in bytes, if the kernel killed one of its processes because it was reached.
+    pub memory_exceeded: Option<u64>,
     /// The last 4 KiB of output, whether handed on or not.
     pub tail: Vec<u8>,
     /// Bytes of output in all, standard output and standard error together.
@@ -139,6 +145,7 @@ pub async fn execute(
         end,
         cpu_ms: cpu_ms_after.saturating_sub(cpu_ms_before),
         max_rss_kb,
+        memory_exceeded: program.memory.exceeded(),
         output_bytes: output.bytes(),
         output_dropped: output.dropped(),
         tail: output.into_tail(),
@@ -209,6 +216,7 @@ impl Ended {
             end,
             cpu_ms: 0,
             max_rss_kb: 0,
+            memory_exceeded: None,
             tail: Vec::new(),
             output_bytes: 0,
             output_dropped: 0,

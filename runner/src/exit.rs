@@ -20,7 +20,7 @@ pub enum Exit {
     LeaseLost = 6,
     /// The environment does not say what to run: nothing has run.
     Usage = 64,
-    /// There is no NATS, or it does not let us in: nothing has run.
+    /// There is no NATS, or it does not let us in, or the manager did not let the runner begin: nothing has run.
     Unavailable = 69,
     /// NATS does not answer, or not as the protocol says, or the runner was asked to end before it had
     /// started: the lease is left to the managers.

@@ -81,6 +81,33 @@ impl Report {
             ..self
         }
     }
+
+    /// The same report; where the attempt failed and the kernel has killed a process of it for this limit of memory, in bytes,
+    /// that is why.
+    #[must_use]
+    pub(crate) fn of_memory(mut self, exceeded: Option<u64>) -> Self {
+        if let (Outcome::Failed, Some(bytes)) = (self.outcome, exceeded) {
+            self.error = Some(format!(
+                "memory limit of {} exceeded: the kernel ended a process of the task; let it use less, or give it more by `resources`",
+                Bytes(bytes)
+            ));
+        }
+        self
+    }
+}
+
+/// A number of bytes as people read it.
+struct Bytes(u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let whole = |(_, power): &(&str, u32)| self.0.trailing_zeros() >= *power;
+        match units.into_iter().find(whole) {
+            Some((unit, power)) => write!(f, "{} {unit}", self.0 >> power),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
 }
 
 /// The report of a program that has ended; none where the attempt is not ours to settle.
@@ -99,8 +126,11 @@ pub(crate) fn judge(
         max_rss_kb: Some(ended.max_rss_kb),
         ..Report::new(Outcome::Failed)
     };
+    let exceeded = ended.memory_exceeded;
     match ended.end {
-        End::Exited(code) => return Some(of_exit(report, code, workdir, now)),
+        End::Exited(code) => {
+            return Some(of_exit(report, code, workdir, now).of_memory(exceeded));
+        }
         End::Signalled(number) => {
             report.signal = Some(number);
             let name = nix::sys::signal::Signal::try_from(number);
@@ -108,6 +138,7 @@ pub(crate) fn judge(
             report.error = Some(format!(
                 "signal {number} ({name}) ended the program; see its output, and the host's log for a lack of memory"
             ));
+            report = report.of_memory(exceeded);
         }
         End::TimedOut => {
             let text = "its time was over; make it faster, or give the task a longer `timeout`";
@@ -230,6 +261,7 @@ mod tests {
             end,
             cpu_ms: 1,
             max_rss_kb: 1,
+            memory_exceeded: None,
             tail: "\u{fc}x".as_bytes()[1..].to_vec(),
             output_bytes: 0,
             output_dropped: 0,
@@ -257,6 +289,29 @@ mod tests {
         let report = end_of(End::Signalled(9), None).unwrap();
         assert!(report.error.unwrap().contains("SIGKILL"));
         assert_eq!(report.tail.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_process_killed_for_its_memory_is_why_an_attempt_failed() {
+        let text = |outcome, bytes| {
+            Report::new(outcome)
+                .of_memory(bytes)
+                .error
+                .unwrap_or_default()
+        };
+        for (bytes, told) in [
+            (64 << 20, "64 MiB"),
+            (3 << 30, "3 GiB"),
+            (20_000, "20000 bytes"),
+            (20 << 10, "20 KiB"),
+        ] {
+            let text = text(Outcome::Failed, Some(bytes));
+            let told = format!("memory limit of {told} exceeded: ");
+            assert!(text.starts_with(&told), "{text}");
+        }
+        assert_eq!(text(Outcome::Failed, None), "");
+        assert_eq!(text(Outcome::Succeeded, Some(1)), "");
+        assert_eq!(text(Outcome::Later(None), Some(1)), "");
     }
 
     /// The report of an exit, with what the program left in its files.

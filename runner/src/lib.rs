@@ -17,6 +17,7 @@ pub mod execute;
 pub mod exit;
 mod fanout;
 pub mod files;
+pub mod gate;
 mod guard;
 pub mod hold;
 pub mod judge;

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use air_runner::{Exit, Options, link, task_add};
+use air_runner::{Exit, Options, gate, link, task_add};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         None => {}
     }
     log();
+    if !gate::pass() {
+        eprintln!("air-runner: the manager did not put this runner in its place; nothing has run");
+        return Exit::Unavailable.into();
+    }
     match Options::from_env(|name| std::env::var(name).ok()) {
         Ok(options) => run(options).into(),
         Err(error) => {

@@ -5,6 +5,7 @@
 
 mod fails;
 mod gate;
+mod resources;
 mod runs;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::wait::wait_for;
 pub use fails::{
     adopt, cancel, duplicate_spawn, infrastructure_down, lost_runner, refused_image, timeout,
 };
+pub use resources::{cpu_limit, group, memory_limit, no_groups};
 pub use runs::{environment, limits, logs, subtasks};
 
 /// A backend under test.

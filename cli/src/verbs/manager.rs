@@ -145,6 +145,7 @@ pub fn failure(error: air_manager::Error) -> Failure {
         | Error::NoBackend
         | Error::Twice(_)
         | Error::BackendName(_)
+        | Error::Backend { .. }
         | Error::Poll(_)
         | Error::Id(_)) => Failure::Usage(error.to_string()),
     }

@@ -1,18 +1,24 @@
 //! The process backend: each runner is a child process of the manager, on the same machine.
 //!
 //! It owns all waiting for children of this process. A manager that starts finds the runners of an
-//! earlier one by their environment, and what dead runners left behind.
+//! earlier one by their environment, and what dead runners left behind. `cgroup` holds runners to the resources that their
+//! tasks ask for, `user` lets them run as somebody else, `left` ends and clears away what they leave.
+
+mod cgroup;
+mod left;
+mod user;
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use air_protocol::limits::START_WITHIN_PROCESS;
+use air_protocol::limits::{PROCESS_MEMORY_BYTES_MIN, START_WITHIN_PROCESS};
 use air_protocol::time::Span;
-use air_runner::sweep::{self, Whom};
+use air_runner::{gate, sweep};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -21,11 +27,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
+use self::cgroup::{Cgroups, Group, Limits};
+use self::user::User;
+use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned, fnv};
 use crate::offers::Offer;
+use crate::{CgroupOptions, ProcessOptions};
 
-/// Time that a sweep of leftover processes may take.
-const SWEEP_WITHIN: Duration = Duration::from_secs(10);
 /// Time from a claim until its runner has a process, which its manager starts right after it, also on a busy machine. That of a
 /// manager that died meanwhile is missed sooner, by the heartbeat.
 const SPAWN_WITHIN: Duration = Duration::from_secs(5);
@@ -38,48 +45,149 @@ pub(crate) struct Process {
     env: Vec<(String, String)>,
     /// The installation.
     system: String,
+    nice: Option<i32>,
+    user: Option<User>,
+    /// Where runners are held to what their tasks ask for; none where that cannot be.
+    cgroups: Option<Cgroups>,
     /// Runners by their process ids.
-    children: Mutex<HashMap<i32, Uuid>>,
+    children: Mutex<HashMap<i32, Runner>>,
+}
+
+/// A child that is a runner.
+#[derive(Debug)]
+struct Runner {
+    id: Uuid,
+    /// Its cgroup, where it has one.
+    group: Option<Group>,
 }
 
 impl Process {
     /// Runners of the installation `system` are `program`, with `env` over the environment of the manager.
+    ///
+    /// # Errors
+    /// What the options want and cannot be had, and how to mend it.
     pub(crate) fn new(
         name: String,
         program: PathBuf,
         env: Vec<(String, String)>,
-        system: String,
-    ) -> Self {
-        Self {
+        system: &str,
+        options: &ProcessOptions,
+    ) -> Result<Self, String> {
+        let user = options.user.as_deref().map(User::of).transpose()?;
+        if let Some(nice) = options.nice {
+            check_nice(nice)?;
+        }
+        let mark = format!("{:016x}", fnv(system.bytes()));
+        let cgroups = match (Cgroups::open(&options.cgroup, &mark), &options.cgroup) {
+            (Ok(cgroups), _) => cgroups,
+            (Err(text), CgroupOptions::Path(path)) => {
+                return Err(format!("there can be no cgroups below `{path}`: {text}"));
+            }
+            (Err(reason), CgroupOptions::Auto | CgroupOptions::None) => {
+                tracing::info!(backend = name, %reason, "no cgroups: of what tasks ask for, memory is limited by address space, and processors are not");
+                None
+            }
+        };
+        if let Some(cgroups) = &cgroups {
+            tracing::debug!(backend = name, place = cgroups.place(), "has cgroups");
+        }
+        Ok(Self {
             name,
             program,
             env,
-            system,
+            system: system.to_owned(),
+            nice: options.nice,
+            user,
+            cgroups,
             children: Mutex::default(),
-        }
+        })
     }
 
-    fn start(&self, order: &Order) -> Result<Spawned, SpawnError> {
+    async fn start(&self, order: &Order) -> Result<Spawned, SpawnError> {
         if let Some(image) = &order.image {
             let text = format!(
                 "the task wants the image `{image}`, but the process backend runs none; name another backend"
             );
             return Err(SpawnError::Refused(text));
         }
-        // Locked across the spawn: the end of a runner that dies at once finds its entry.
-        let mut children = self.children();
-        if children.values().any(|child| *child == order.runner) {
-            return Ok(Spawned::AlreadyThere);
+        let limits = Limits::of(order.resources.as_ref());
+        if let Some(bytes) = limits.and_then(|limits| limits.memory_bytes)
+            && bytes < PROCESS_MEMORY_BYTES_MIN
+        {
+            let text = format!(
+                "the task asks for {bytes} bytes of memory, but {PROCESS_MEMORY_BYTES_MIN} are the least: its runner is held to them too; give it more by `resources`"
+            );
+            return Err(SpawnError::Refused(text));
         }
-        let child = Command::new(&self.program)
+        let group = limits.and(self.cgroups.as_ref());
+        let group = group.map(|cgroups| cgroups.group(order.runner));
+        let command = self.command(order, limits, group.as_ref());
+        let Some((pid, gate)) = self.spawn_child(order.runner, command, group.clone())? else {
+            return Ok(Spawned::AlreadyThere);
+        };
+        let Some(gate) = gate else {
+            return Ok(Spawned::Done);
+        };
+        let nice = self.nice;
+        let placing = move || place(pid, nice, group.zip(limits), gate);
+        let placed = tokio::task::spawn_blocking(placing).await;
+        match placed.unwrap_or_else(|error| Err(SpawnError::Unavailable(error.to_string()))) {
+            Ok(()) => Ok(Spawned::Done),
+            Err(error) => {
+                let waits = self.children().remove(&pid).is_some();
+                self.kill(order.runner).await;
+                // One that has ended by itself meanwhile was told of, and its exit says more.
+                if waits { Err(error) } else { Ok(Spawned::Done) }
+            }
+        }
+    }
+
+    fn command(&self, order: &Order, limits: Option<Limits>, group: Option<&Group>) -> Command {
+        let mut command = Command::new(&self.program);
+        command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .envs(order.env())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| self.explain(&error))?;
-        children.insert(child.id().cast_signed(), order.runner);
-        Ok(Spawned::Done)
+            .stdout(Stdio::null());
+        if let Some(user) = &self.user {
+            let known = user.known.as_ref();
+            command.uid(user.uid).gid(user.gid);
+            command.env(
+                "HOME",
+                known.map_or("/".as_ref(), |known| known.home.as_os_str()),
+            );
+            if let Some(known) = known {
+                command.env("USER", &known.name).env("LOGNAME", &known.name);
+            }
+        }
+        let memory = limits.and_then(|limits| limits.memory_bytes);
+        match (group, memory) {
+            (Some(group), Some(_)) => drop(command.env("AIR_CGROUP", group.memory())),
+            (None, Some(bytes)) => drop(command.env("AIR_MEMORY_MAX", bytes.to_string())),
+            (_, None) => {}
+        }
+        if group.is_some() || self.nice.is_some() {
+            command.env(gate::VARIABLE, "stdin").stdin(Stdio::piped());
+        }
+        command
+    }
+
+    /// Starts a child, unless there is one of this runner; gives its process id, and its gate if it has one.
+    fn spawn_child(
+        &self,
+        runner: Uuid,
+        mut command: Command,
+        group: Option<Group>,
+    ) -> Result<Option<(i32, Option<ChildStdin>)>, SpawnError> {
+        // Locked across the spawn: the end of a runner that dies at once finds its entry.
+        let mut children = self.children();
+        if children.values().any(|child| child.id == runner) {
+            return Ok(None);
+        }
+        let mut child: Child = command.spawn().map_err(|error| self.explain(&error))?;
+        let pid = child.id().cast_signed();
+        children.insert(pid, Runner { id: runner, group });
+        Ok(Some((pid, child.stdin.take())))
     }
 
     fn explain(&self, error: &io::Error) -> SpawnError {
@@ -87,7 +195,7 @@ impl Process {
         SpawnError::Unavailable(format!("failed to start {program}: {error}"))
     }
 
-    fn children(&self) -> MutexGuard<'_, HashMap<i32, Uuid>> {
+    fn children(&self) -> MutexGuard<'_, HashMap<i32, Runner>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,9 +221,61 @@ impl Process {
     fn ended(&self, pid: Pid, exit: Exit, ends: &mpsc::UnboundedSender<End>) {
         let runner = self.children().remove(&pid.as_raw());
         if let Some(runner) = runner {
-            let _ = ends.send(End { runner, exit });
+            let id = runner.id;
+            runner.clear();
+            let _ = ends.send(End { runner: id, exit });
         }
     }
+}
+
+impl Runner {
+    /// Has its cgroup removed, unless a process of its task has outlived it: whoever recovers its lease ends that.
+    fn clear(self) {
+        if let Some(group) = self.group {
+            tokio::task::spawn_blocking(move || group.remove());
+        }
+    }
+}
+
+/// Puts a child that waits at its gate where it shall be, and opens the gate.
+fn place(
+    pid: i32,
+    nice: Option<i32>,
+    limited: Option<(Group, Limits)>,
+    mut gate: ChildStdin,
+) -> Result<(), SpawnError> {
+    let unavailable = |text: String| SpawnError::Unavailable(text);
+    if let Some(nice) = nice {
+        let child = rustix::process::Pid::from_raw(pid);
+        rustix::process::setpriority_process(child, nice)
+            .map_err(|error| unavailable(format!("cannot set the nice value {nice}: {error}")))?;
+    }
+    if let Some((group, limits)) = limited {
+        (group.make()).map_err(|fault| unavailable(format!("cannot make a cgroup: {fault}")))?;
+        (group.limit(limits)).map_err(|fault| {
+            let text = format!("the kernel takes what the task asks for as no limit: {fault}");
+            SpawnError::Refused(text)
+        })?;
+        let placed = group.place(pid);
+        placed.map_err(|fault| unavailable(format!("cannot use a cgroup: {fault}")))?;
+    }
+    gate.write_all(b"\n")
+        .map_err(|error| unavailable(format!("the runner ended before it began: {error}")))
+}
+
+/// Checks that runners can have a nice value: any from that of this process on, and lower ones with the rights for it.
+fn check_nice(nice: i32) -> Result<(), String> {
+    use rustix::process::{getpriority_process, setpriority_process};
+    let own = getpriority_process(None).map_err(|error| error.to_string())?;
+    if nice >= own {
+        return Ok(());
+    }
+    // Of this thread, and there and back: who may go down may go up.
+    setpriority_process(None, nice)
+        .and_then(|()| setpriority_process(None, own))
+        .map_err(|error| {
+            format!("`nice` is {nice}, but this manager has {own} and may not go below: {error}; run it as root, or write {own} or more")
+        })
 }
 
 impl Backend for Process {
@@ -123,6 +283,7 @@ impl Backend for Process {
         Offer {
             realm: realm(),
             start_within: Span(START_WITHIN_PROCESS),
+            resources: self.cgroups.is_some(),
             ..Offer::plain(&self.name)
         }
     }
@@ -132,7 +293,7 @@ impl Backend for Process {
     }
 
     fn spawn(&self, order: Arc<Order>) -> Later<'_, Result<Spawned, SpawnError>> {
-        Box::pin(async move { self.start(&order) })
+        Box::pin(async move { self.start(&order).await })
     }
 
     fn watch(self: Arc<Self>, ends: mpsc::UnboundedSender<End>) -> Later<'static, ()> {
@@ -145,7 +306,7 @@ impl Backend for Process {
 
     fn stop(&self, runner: Uuid) -> Later<'_, ()> {
         let children = self.children();
-        let pid = children.iter().find(|(_, child)| **child == runner);
+        let pid = children.iter().find(|(_, child)| child.id == runner);
         if let Some((pid, _)) = pid {
             // A child that has ended just now is not waited for yet, so that the id is still its own.
             let _ = nix::sys::signal::kill(Pid::from_raw(*pid), Signal::SIGTERM);
@@ -155,7 +316,8 @@ impl Backend for Process {
     }
 
     fn kill(&self, runner: Uuid) -> Later<'_, ()> {
-        Box::pin(kill(runner))
+        let group = self.cgroups.as_ref().map(|cgroups| cgroups.group(runner));
+        Box::pin(blocking(move || left::kill(runner, group)))
     }
 
     fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {
@@ -170,7 +332,8 @@ impl Backend for Process {
     }
 
     fn clear(&self) -> Later<'_, ()> {
-        Box::pin(sweep_orphans(self.system.clone()))
+        let (system, cgroups) = (self.system.clone(), self.cgroups.clone());
+        Box::pin(blocking(move || left::clear(&system, cgroups.as_ref())))
     }
 }
 
@@ -190,37 +353,10 @@ fn realm() -> Option<String> {
     REALM.get_or_init(read).clone()
 }
 
-/// Kills a runner that was judged dead, and all that it left behind on this machine.
-async fn kill(runner: Uuid) {
-    let id = runner.to_string();
-    let swept = tokio::task::spawn_blocking(move || {
-        sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN)
-    });
-    match swept.await {
-        Ok(Ok(swept)) if swept.left.is_empty() => {
-            tracing::debug!(%runner, killed = swept.killed, "swept")
-        }
-        Ok(Ok(swept)) => {
-            tracing::warn!(%runner, left = ?swept.left, "some processes cannot be killed")
-        }
-        Ok(Err(error)) => tracing::warn!(%runner, %error, "could not look for processes"),
-        Err(error) => tracing::warn!(%runner, %error, "could not look for processes"),
-    }
-}
-
-/// Kills what runners of this installation left behind that live no longer: at the start of a manager.
-async fn sweep_orphans(system: String) {
-    let swept = tokio::task::spawn_blocking(move || {
-        let orphans = sweep::orphaned(&system)?;
-        sweep::sweep(|found| orphans.contains(found), Whom::Tasks, SWEEP_WITHIN)
-    });
-    match swept.await {
-        Ok(Ok(swept)) if swept.killed > 0 => {
-            tracing::info!(killed = swept.killed, "swept processes of dead runners")
-        }
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "could not look for processes"),
-        Err(error) => tracing::warn!(%error, "could not look for processes"),
+/// Does what blocks, apart from the loop.
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        tracing::warn!(%error, "could not clear away what runners left");
     }
 }
 
@@ -238,11 +374,11 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    #[tokio::test]
-    async fn a_runner_that_was_judged_dead_is_killed() {
+    #[test]
+    fn a_runner_that_was_judged_dead_is_killed() {
         let (dead, lives) = (Uuid::now_v7(), Uuid::now_v7());
         let (mut dead_one, mut living_one) = (waiting(dead), waiting(lives));
-        kill(dead).await;
+        left::kill(dead, None);
         // `try_wait` and not `wait`, which would close its input and so end it.
         let ended = dead_one.try_wait().unwrap().map(|status| status.signal());
         let other = living_one.try_wait().unwrap();

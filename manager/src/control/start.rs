@@ -41,7 +41,7 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let system = nats.system().await?;
     let (me, heartbeat) = identity(&options);
-    let fleet = fleet(&options, &system);
+    let fleet = fleet(&options, &system)?;
     let delete_after = options.sync_interval;
     let shared = Arc::new(Shared::new(nats.clone(), me, fleet, delete_after));
     let (ear, news) = mpsc::channel(NEWS_MAX);
@@ -110,19 +110,18 @@ fn identity(options: &Options) -> (Me, Heartbeat) {
 }
 
 /// The backends, as the options name them.
-fn fleet(options: &Options, system: &str) -> Fleet {
+fn fleet(options: &Options, system: &str) -> Result<Fleet, Error> {
     let nats = options.nats.to_env().into_iter();
     let env = nats.chain([("AIR_SYSTEM", system.to_owned())]);
     let env: Vec<_> = env.map(|(name, value)| (name.to_owned(), value)).collect();
-    let backend = |one: &crate::BackendOptions| -> Arc<dyn Backend> {
+    let backend = |one: &crate::BackendOptions| -> Result<Arc<dyn Backend>, Error> {
         let name = one.name.clone();
-        match &one.infrastructure {
-            Infrastructure::Process => Arc::new(Process::new(
-                name,
-                options.runner.clone(),
-                env.clone(),
-                system.to_owned(),
-            )),
+        Ok(match &one.infrastructure {
+            Infrastructure::Process(process) => {
+                let program = options.runner.clone();
+                let made = Process::new(name.clone(), program, env.clone(), system, process);
+                Arc::new(made.map_err(|text| Error::Backend { name, text })?)
+            }
             Infrastructure::Docker(docker) => {
                 Arc::new(Docker::new(name, docker.clone(), &options.nats, system))
             }
@@ -138,10 +137,13 @@ fn fleet(options: &Options, system: &str) -> Fleet {
             Infrastructure::Webhook(webhook) => {
                 Arc::new(Webhook::new(name, webhook.clone(), &options.nats, system))
             }
-        }
+        })
     };
-    let members = options.backends.iter().map(backend).collect();
-    Fleet::new(members, options.limits())
+    let members = options.backends.iter().map(backend);
+    Ok(Fleet::new(
+        members.collect::<Result<_, _>>()?,
+        options.limits(),
+    ))
 }
 
 fn host() -> String {

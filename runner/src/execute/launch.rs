@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use nix::errno::Errno;
 use tokio::net::unix::pipe;
@@ -67,9 +67,8 @@ pub(super) fn launch(program: &Program) -> Result<Launched, SpawnProblem> {
     };
     let stdin = stdin.map_err(host("opening its standard input"))?;
 
-    let mut command = Command::new(&path);
+    let mut command = program.memory.command(&path, name);
     command
-        .arg0(name)
         .args(&program.argv[1..])
         .env_clear()
         .envs(&program.env)
@@ -78,7 +77,7 @@ pub(super) fn launch(program: &Program) -> Result<Launched, SpawnProblem> {
         .stdin(stdin)
         .stdout(writer)
         .stderr(stderr);
-    let spawned = command.spawn();
+    let spawned = program.memory.preferring(|| command.spawn());
     // The write ends live in `command`: as long as it does, the pipe has no end.
     drop(command);
     let child = spawned.map_err(|error| spawn_problem(error, program, name, path))?;

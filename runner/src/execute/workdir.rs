@@ -15,6 +15,23 @@ pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 const HOME_DEFAULT: &str = "/";
 const LANG_DEFAULT: &str = "C.UTF-8";
 
+/// The folder of a runner, below that for temporary files.
+fn folder_of(parent: &Path, runner: &str) -> PathBuf {
+    parent.join(format!("air-{runner}"))
+}
+
+/// Removes the folder that a dead runner left, if it is there; tells whether it was. No process of its task may be left.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn remove_left(runner: &str) -> io::Result<bool> {
+    let folder = folder_of(&std::env::temp_dir(), runner);
+    if !folder.try_exists()? {
+        return Ok(false);
+    }
+    remove_all(&folder).map(|()| true)
+}
+
 /// A task's own temporary folder. Removed when dropped; [`Workdir::remove`] also tells of
 /// problems.
 #[derive(Debug)]
@@ -38,7 +55,7 @@ impl Workdir {
             let text = format!("runner id {runner:?} cannot be part of a file name");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let path = std::path::absolute(parent)?.join(format!("air-{runner}"));
+        let path = folder_of(&std::path::absolute(parent)?, runner);
         DirBuilder::new().mode(0o700).create(&path)?;
         // From here on, dropping it removes what there is.
         let workdir = Self { path };

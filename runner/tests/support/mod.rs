@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use air_runner::execute::{End, Program, Stop, execute};
+use air_runner::execute::{End, Memory, Program, Stop, execute};
 use air_runner::sweep;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +29,7 @@ pub(crate) struct Spec {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) grace_ms: u64,
     pub(crate) output_bytes_max: u64,
+    pub(crate) address_space_max: Option<u64>,
     /// Ask for the stop when ready: cancel, or lease lost.
     pub(crate) cancel: bool,
     pub(crate) lose_lease: bool,
@@ -67,6 +68,7 @@ impl Spec {
             timeout_ms: None,
             grace_ms: LONG,
             output_bytes_max: 1024 * 1024,
+            address_space_max: None,
             cancel: false,
             lose_lease: false,
             cancel_at_once: false,
@@ -179,6 +181,9 @@ async fn run_here(spec: &Spec) -> Outcome {
         timeout: spec.timeout_ms.map(Duration::from_millis),
         grace: Duration::from_millis(spec.grace_ms),
         output_bytes_max: spec.output_bytes_max,
+        memory: spec
+            .address_space_max
+            .map_or(Memory::Free, Memory::AddressSpace),
     };
     let (chunks, received) = mpsc::channel(4);
     let (stop, stop_seen) = watch::channel(spec.cancel_at_once.then_some(Stop::Cancel));

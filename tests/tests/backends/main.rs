@@ -7,5 +7,6 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod limits;
 mod process;
 mod webhook;

@@ -9,7 +9,10 @@ mod webhook;
 
 use std::path::Path;
 
-use air_manager::{BackendOptions, DockerOptions, Infrastructure, Pull};
+use air_manager::{
+    BackendOptions, CgroupOptions, DockerOptions, Infrastructure, ProcessOptions, Pull,
+};
+use air_protocol::quote::quote;
 
 use super::section::{Place, Section};
 use crate::Failure;
@@ -111,9 +114,40 @@ fn backend(section: &mut Section<'_>) -> Result<BackendOptions, Remark> {
             "airflow" => Infrastructure::Airflow(airflow::read(section)?),
             "prefect" => Infrastructure::Prefect(prefect::read(section)?),
             "webhook" => Infrastructure::Webhook(webhook::read(section)?),
-            _ => Infrastructure::Process,
+            _ => Infrastructure::Process(process(section)?),
         },
     })
+}
+
+/// The nice values that there are.
+const NICE: std::ops::RangeInclusive<i32> = -20..=19;
+
+fn process(section: &mut Section<'_>) -> Result<ProcessOptions, Remark> {
+    let cgroup = section.text("cgroup")?;
+    let cgroup = match cgroup.as_deref() {
+        None | Some("auto") => CgroupOptions::Auto,
+        Some("none") => CgroupOptions::None,
+        Some(path) if is_group(path) => CgroupOptions::Path(path.to_owned()),
+        Some(other) => {
+            let text = format!(
+                "`cgroup` is `{}`; write auto, none, or the path of a cgroup from the root of its hierarchy, such as /air",
+                quote(other)
+            );
+            return Err(section.wrong_value("cgroup", text));
+        }
+    };
+    Ok(ProcessOptions {
+        nice: section.integer("nice", NICE)?,
+        user: section.text("user")?,
+        cgroup,
+    })
+}
+
+/// Whether a text is the path of a cgroup that is not the root.
+fn is_group(path: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    path.strip_prefix('/')
+        .is_some_and(|path| path.split('/').all(plain))
 }
 
 fn docker(section: &mut Section<'_>) -> Result<DockerOptions, Remark> {
@@ -207,10 +241,54 @@ mod tests {
                 "[[backend]]\nkind = 'process'\n[[backend]]\nkind = 'process'",
                 "3:1: there is a backend `process`",
             ),
+            (
+                "[[backend]]\nkind = 'process'\nnice = 20",
+                "3:8: `nice` is 20; write a number from -20 to 19",
+            ),
+            (
+                "[[backend]]\nkind = 'process'\nnice = 'low'",
+                "3:8: `nice` is a string; write a number",
+            ),
+            (
+                "[[backend]]\nkind = 'process'\ncgroup = 'air'",
+                "3:10: `cgroup` is `air`; write auto, none, or the path",
+            ),
+            (
+                "[[backend]]\nkind = 'process'\ncgroup = '/a/../b'",
+                "3:10: `cgroup` is `/a/../b`",
+            ),
+            (
+                "[[backend]]\nkind = 'process'\ncgroup = '/'",
+                "3:10: `cgroup` is `/`",
+            ),
         ] {
             let found = wrong(text);
             assert!(found.starts_with(told), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn processes_have_a_nice_value_a_user_and_cgroups() {
+        let of = |lines: &str| {
+            let (config, warnings) =
+                parse(&format!("[[backend]]\nkind = 'process'\n{lines}")).unwrap();
+            assert_eq!(warnings, []);
+            config.backends[0].infrastructure.clone()
+        };
+        let options = ProcessOptions {
+            nice: Some(-5),
+            user: Some("nobody:nogroup".into()),
+            cgroup: CgroupOptions::Path("/air/tasks".into()),
+        };
+        let told = of("nice = -5\nuser = 'nobody:nogroup'\ncgroup = '/air/tasks'");
+        assert_eq!(told, Infrastructure::Process(options));
+        let plain = Infrastructure::Process(ProcessOptions::default());
+        assert_eq!(of("cgroup = 'auto'"), plain);
+        let none = ProcessOptions {
+            cgroup: CgroupOptions::None,
+            ..ProcessOptions::default()
+        };
+        assert_eq!(of("cgroup = 'none'"), Infrastructure::Process(none));
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl<'a> Section<'a> {
             None => format!("write one of {}", words.join(", ")),
         };
         let wrong = format!("`{key}` is `{}`; {hint}", quote(&text));
-        Err(self.bad(key, wrong))
+        Err(self.wrong_value(key, wrong))
     }
 
     /// Yes or no; no where it does not say.
@@ -148,6 +148,37 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A whole number within a range.
+    pub(super) fn integer(
+        &mut self,
+        key: &'static str,
+        within: std::ops::RangeInclusive<i32>,
+    ) -> Read<Option<i32>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let Some(number) = value.get_ref().as_integer() else {
+            return Err(self.other(key, value, "a number"));
+        };
+        let number = number.as_str();
+        match number.parse() {
+            Ok(number) if within.contains(&number) => Ok(Some(number)),
+            _ => {
+                let (least, most) = within.into_inner();
+                let text = format!("`{key}` is {number}; write a number from {least} to {most}");
+                Err(self.at(value, text))
+            }
+        }
+    }
+
+    /// What is wrong with the value of a key.
+    pub(super) fn wrong_value(&self, key: &str, text: String) -> Remark {
+        match self.table.get(key) {
+            Some(value) => self.at(value, text),
+            None => self.wrong(text),
+        }
+    }
+
     /// Texts.
     pub(super) fn texts(&mut self, key: &'static str) -> Read<Vec<String>> {
         let Some(value) = self.get(key) else {
@@ -175,11 +206,11 @@ impl<'a> Section<'a> {
         let (low, high) = (Span(least), Span(most));
         match text.parse() {
             Ok(Span(time)) if (least..=most).contains(&time) => Ok(Some(time)),
-            Ok(span) => Err(self.bad(
+            Ok(span) => Err(self.wrong_value(
                 key,
                 format!("`{key}` is {span}; write a time from {low} to {high}"),
             )),
-            Err(_) => Err(self.bad(
+            Err(_) => Err(self.wrong_value(
                 key,
                 format!("`{key}` is `{}`; write a time such as {low}", quote(&text)),
             )),
@@ -194,12 +225,12 @@ impl<'a> Section<'a> {
         let rest = text.strip_prefix("http://");
         let rest = rest.or_else(|| text.strip_prefix("https://"));
         match rest.map(|rest| rest.split('/').next().unwrap_or_default()) {
-            Some(host) if host.contains('@') => Err(self.bad(
+            Some(host) if host.contains('@') => Err(self.wrong_value(
                 key,
                 format!("`{key}` has credentials in it; name the file that has them"),
             )),
             Some(host) if !host.is_empty() && !text.contains(char::is_whitespace) => Ok(Some(text)),
-            _ => Err(self.bad(
+            _ => Err(self.wrong_value(
                 key,
                 format!(
                     "`{key}` is `{}`; write http://HOST:PORT or https://HOST",
@@ -218,7 +249,7 @@ impl<'a> Section<'a> {
         match (self.text(file)?, self.text(variable)?) {
             (Some(_), Some(_)) => {
                 let text = format!("there are both `{file}` and `{variable}`; write one of them");
-                Err(self.bad(variable, text))
+                Err(self.wrong_value(variable, text))
             }
             (Some(path), None) => Ok(Some(Secret::File(path.into()))),
             (None, name) => Ok(name.map(Secret::Env)),
@@ -261,14 +292,6 @@ impl<'a> Section<'a> {
             Ok((name.clone().into_owned(), text.to_owned()))
         };
         table.iter().map(pair).collect()
-    }
-
-    /// Something is wrong with the value of a key that is there.
-    pub(super) fn bad(&self, key: &str, text: String) -> Remark {
-        match self.table.get(key) {
-            Some(value) => self.at(value, text),
-            None => self.wrong(text),
-        }
     }
 
     /// Tables, written `[[key]]`, with their places.

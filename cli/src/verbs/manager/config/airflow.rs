@@ -34,7 +34,7 @@ fn dag(section: &mut Section<'_>) -> Result<String, Remark> {
     if dag.is_empty() || dag.len() > 250 || !dag.chars().all(known) {
         let text =
             format!("`{dag}` is no id of a DAG; use 1 to 250 of the characters A-Z a-z 0-9 _ - .");
-        return Err(section.bad("dag", text));
+        return Err(section.wrong_value("dag", text));
     }
     Ok(dag)
 }
