@@ -139,6 +139,13 @@ impl Cluster {
         server.expect("the server runs").signal(signal);
     }
 
+    /// What a server has logged.
+    pub fn server_log(&self, number: usize) -> String {
+        let log = self.air.server.folder().join(format!("node{number}.log"));
+        let bytes = std::fs::read(log).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Kills a manager.
     pub fn kill_manager(&mut self, number: usize) {
         drop(self.machines[number - 1].manager.take());
@@ -227,10 +234,7 @@ impl Machine {
             .env("AIR_NATS_NAME", &name)
             .env("AIR_NATS_LISTEN", format!("{address}:4222"))
             .env("AIR_NATS_CLUSTER", format!("{address}:6222"))
-            .env(
-                "AIR_NATS_STORE",
-                folder.join(format!("store{}", self.node.number)),
-            )
+            .env("AIR_NATS_STORE", self.node.disk.join("store"))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         for number in 1..=NODES {

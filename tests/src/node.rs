@@ -4,7 +4,7 @@
 //! Faults of the network are rules in the node's own namespace. All of it goes with the node.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -20,13 +20,20 @@ const BRIDGE: &str = "air0";
 const NETWORK: &str = "10.77.0";
 /// What the first process of a node does: it takes a name, tells that it is there, and waits for ever.
 const INIT: &str = r#"echo "$1" > /proc/sys/kernel/hostname && ip link set lo up && mkfifo "$2.never" &&
-    touch "$2.up" && read never < "$2.never""#;
+    mkdir "$2.disk" && mount -t tmpfs -o "size=$3" none "$2.disk" && touch "$2.up" && read never < "$2.never""#;
+/// Room on the disk of a machine, unless it is full.
+const DISK: &str = "2g";
+/// Leaves as much room as a file system counts with, and no more: what is stored stays.
+const FILL: &str =
+    r#"used=$(df --output=used -B1 "$0" | tail -n 1) && mount -o "remount,size=$used" "$0""#;
 
 /// A machine.
 #[derive(Debug)]
 pub struct Node {
     /// From 1.
     pub number: usize,
+    /// Its disk: in memory, seen by nobody but what runs on it, and gone with it.
+    pub disk: PathBuf,
     holder: Program,
     init: u32,
 }
@@ -48,7 +55,7 @@ impl Node {
         let mut command = Command::new("unshare");
         command.args(["--net", "--pid", "--uts", "--mount", "--mount-proc"]);
         command.args(["--fork", "--kill-child", "sh", "-c", INIT, "sh", &name]);
-        let mut holder = Program::start(command.arg(&files));
+        let mut holder = Program::start(command.arg(&files).arg(DISK));
         let up = files.with_extension("up");
         until("node", || {
             assert!(!holder.has_ended(), "no namespaces can be had");
@@ -57,6 +64,7 @@ impl Node {
         let init = until("process", || child_of(holder.pid()));
         let node = Self {
             number,
+            disk: files.with_extension("disk"),
             holder,
             init,
         };
@@ -116,6 +124,17 @@ impl Node {
             "tc qdisc replace dev eth0 root tbf rate {rate} burst 16kbit latency {latency}"
         );
         self.run(&line.split(' ').collect::<Vec<_>>());
+    }
+
+    /// Leaves no room on its disk.
+    pub fn fill_disk(&self) {
+        self.run(&["sh", "-c", FILL, &self.disk.display().to_string()]);
+    }
+
+    /// There is room on its disk again.
+    pub fn clear_disk(&self) {
+        let disk = self.disk.display().to_string();
+        self.run(&["mount", "-o", &format!("remount,size={DISK}"), &disk]);
     }
 
     /// Takes all faults of the network away.

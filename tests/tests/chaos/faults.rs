@@ -150,6 +150,22 @@ impl Faults {
                 }
                 None
             }
+            Fault::FullDisk => {
+                let said = self.cluster.server_log(node).len();
+                self.cluster.node(node).fill_disk();
+                time_passes(lasts).await;
+                wait_for_within(OUTAGE_MAX, "word of a full disk", async || {
+                    let log = self.cluster.server_log(node);
+                    let full = log[said..].contains("no space left on device");
+                    full.then_some(()).ok_or("none")
+                })
+                .await;
+                self.cluster.node(node).clear_disk();
+                // It has given its streams up, and reads its disk anew only when it starts.
+                self.cluster.kill_server(node);
+                self.cluster.start_server(node);
+                None
+            }
             Fault::CutOne
             | Fault::CutTwo
             | Fault::DeafOne

@@ -41,10 +41,12 @@ pub(crate) enum Fault {
     Slow,
     /// All servers are killed at once, and started again.
     KillAll,
+    /// The disk of a server is full. When there is room again the server is killed and started, as its operator would.
+    FullDisk,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::KillServer,
         Self::FreezeServer,
         Self::KillLeader,
@@ -62,6 +64,7 @@ impl Fault {
         Self::Loss,
         Self::Slow,
         Self::KillAll,
+        Self::FullDisk,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -83,6 +86,7 @@ impl Fault {
             Self::Loss => "packets lost",
             Self::Slow => "packets late",
             Self::KillAll => "all servers killed",
+            Self::FullDisk => "one disk full",
         }
     }
 
@@ -93,7 +97,7 @@ impl Fault {
             Self::RollingRestart => (2, 3),
             // Longer than the leases of most jobs.
             Self::FreezeRunners => (8, 5),
-            Self::KillLeader | Self::FreezeLeader | Self::CutOne => (6, 10),
+            Self::KillLeader | Self::FreezeLeader | Self::CutOne | Self::FullDisk => (6, 10),
             Self::KillServer
             | Self::FreezeServer
             | Self::KillManager
@@ -162,6 +166,7 @@ fn the_bounded_form_has_the_worst_faults() {
         Fault::FreezeRunners,
         Fault::CutOne,
         Fault::StepDown,
+        Fault::FullDisk,
     ];
     let missing: Vec<_> = wanted.iter().filter(|kind| !kinds.contains(kind)).collect();
     assert!(missing.is_empty(), "{missing:?}");
