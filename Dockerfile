@@ -1,11 +1,12 @@
-# Four small images from what `cargo xtask images` gathers in target/images: static programs and a static busybox. There is
+# Five small images from what `cargo xtask images` gathers in target/images: static programs and a static busybox. There is
 # no base image, so that nothing has to be pulled:
 #
-#   cargo xtask images        builds all four
+#   cargo xtask images        builds all five
 #
 #   air-manager   airx and air-runner, with a shell for tasks: the process backend
 #   air-runner    air-runner and a shell, for backends that start one container a task
 #   air-shell     a shell and nothing else, in which tests run tasks of the Docker backend
+#   air-pause     what holds the namespaces of a pod, for the Kubernetes of the tests
 #   air-nats      nats-server, for compose.yaml where the official image cannot be pulled
 #
 # To have more tools for tasks, build an image of your own from another base: the programs are static, and do not mind.
@@ -18,6 +19,9 @@ COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 RUN mkdir -m 1777 /tmp
 ENV PATH=/usr/local/bin:/usr/bin:/bin
+
+FROM shell AS pause
+ENTRYPOINT ["/bin/sleep", "2147483647"]
 
 FROM shell AS runner
 COPY air-runner /usr/local/bin/

@@ -1,7 +1,7 @@
 //! Backends: the infrastructures that start runners.
 //!
 //! [`Backend`] is the contract. [`fleet`] holds those that one manager has, and is all that the rest of the manager
-//! knows; [`process`] starts child processes, [`docker`] containers, [`airflow`] runs of a DAG, [`prefect`] flow runs, [`webhook`]
+//! knows; [`process`] starts child processes, [`docker`] containers, [`kubernetes`] pods, [`airflow`] runs of a DAG, [`prefect`] flow runs, [`webhook`]
 //! whatever it is told to ask for; [`polled`] is what those have in common that are asked by [`http`] and polled. No backend
 //! knows NATS, leases or decisions.
 
@@ -9,6 +9,7 @@ pub(crate) mod airflow;
 pub(crate) mod docker;
 pub(crate) mod fleet;
 pub(crate) mod http;
+pub(crate) mod kubernetes;
 pub(crate) mod polled;
 pub(crate) mod prefect;
 pub(crate) mod process;
@@ -53,8 +54,9 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Asks a runner that this manager started to end its task and itself.
     fn stop(&self, runner: Uuid) -> Later<'_, ()>;
 
-    /// Ends a runner that was judged dead, and all of its task, whoever started it; what is not there is fine.
-    fn kill(&self, runner: Uuid) -> Later<'_, ()>;
+    /// Ends a runner that was judged dead, and all of its task, whoever started it; what is not there is fine. Gives how it was found
+    /// to have ended, where the infrastructure says more than that it is gone.
+    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>>;
 
     /// Those of these runners that live no longer, for sure. Their leases name the realm of the offer; what cannot be looked
     /// at proves nobody dead.
@@ -154,6 +156,12 @@ pub(crate) enum Exit {
     Code(i32),
     /// By a signal, or nobody knows how.
     Killed,
+    /// It and its task had more memory than they may have.
+    OutOfMemory,
+    /// The infrastructure took its place away.
+    Evicted,
+    /// The machine that it ran on is gone, or does not answer.
+    NodeLost,
 }
 
 impl Exit {
@@ -224,10 +232,11 @@ mod tests {
             Exit::Code(75),
             Exit::Code(1),
             Exit::Killed,
+            Exit::OutOfMemory,
         ];
         let clean = exits.map(Exit::is_clean);
-        assert_eq!(clean, [true, false, false, false, false]);
+        assert_eq!(clean, [true, false, false, false, false, false]);
         let later = exits.map(Exit::is_unavailable);
-        assert_eq!(later, [false, true, true, false, false]);
+        assert_eq!(later, [false, true, true, false, false, false]);
     }
 }

@@ -21,7 +21,7 @@ use crate::backlog::Backlog;
 use crate::decide::Rest;
 use crate::feeds::News;
 use crate::leases::{Leases, Suspect, Why};
-use crate::recover::recover;
+use crate::recover::{self, recover};
 use crate::shared::Shared;
 use crate::{OnStop, Options};
 
@@ -207,11 +207,7 @@ impl Control {
 
     fn on_end(&mut self, End { runner, exit }: End) {
         let backend = self.shared.fleet.ended(runner).unwrap_or_default();
-        let why = if exit.is_unavailable() {
-            Why::Unavailable
-        } else {
-            Why::ProcessGone
-        };
+        let why = recover::why(exit);
         // One that ended well has released its lease: there is nothing to remember.
         let suspect = if exit.is_clean() {
             self.leases.of_runner(runner)

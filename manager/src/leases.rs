@@ -30,6 +30,12 @@ pub enum Why {
     ProcessGone,
     /// Its process has ended, and said that it could not reach NATS.
     Unavailable,
+    /// It and its task had more memory than they may have.
+    OutOfMemory,
+    /// The infrastructure took its place away.
+    Evicted,
+    /// The machine that it ran on is gone, or does not answer.
+    NodeLost,
 }
 
 impl Why {
@@ -41,15 +47,19 @@ impl Why {
             Self::ManagerGone => "its manager is gone",
             Self::ProcessGone => "its process is gone",
             Self::Unavailable => "it could not reach NATS",
+            Self::OutOfMemory => {
+                "it ran out of memory (OOMKilled); give the task more `resources.memory`"
+            }
+            Self::Evicted => "it was evicted",
+            Self::NodeLost => "its node was lost",
         }
     }
 
-    /// Whether it counts as a failed start when it comes before the start: not where it says nothing of
-    /// the task, which will start as well as any other once there are managers and NATS.
+    /// Whether it counts as a failed start when it comes before the start: not where it says nothing of the task.
     pub fn counts(self) -> bool {
         match self {
-            Self::Silent | Self::NotStarted | Self::ProcessGone => true,
-            Self::ManagerGone | Self::Unavailable => false,
+            Self::Silent | Self::NotStarted | Self::ProcessGone | Self::OutOfMemory => true,
+            Self::ManagerGone | Self::Unavailable | Self::Evicted | Self::NodeLost => false,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod decide;
 pub mod empty;
 mod expire;
 mod feeds;
+mod kubernetes_options;
 mod launch;
 pub mod leases;
 pub mod offers;
@@ -31,6 +32,7 @@ pub use advance::hold;
 
 pub use backend::fleet::Limits;
 pub use backend::http::Secret;
+pub use kubernetes_options::{KubernetesOptions, PodTemplate, Taint};
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -83,6 +85,8 @@ pub enum Infrastructure {
     Process(ProcessOptions),
     /// A Docker daemon, or what answers like one: runners are containers.
     Docker(DockerOptions),
+    /// A namespace of a Kubernetes cluster: runners are pods.
+    Kubernetes(Box<KubernetesOptions>),
     /// An Airflow: runners are runs of a DAG.
     Airflow(AirflowOptions),
     /// A Prefect server: runners are flow runs.

@@ -13,10 +13,11 @@ use air_protocol::spec::Spec;
 use air_protocol::time::Time;
 
 use crate::advance::{Failed, hold};
+use crate::backend::Exit;
 use crate::backend::fleet::Killed;
 use crate::budget;
 use crate::decide::then;
-use crate::leases::Suspect;
+use crate::leases::{Suspect, Why};
 use crate::settle::{Base, Claim, commit, last_seq, release, store};
 use crate::shared::{Shared, now};
 
@@ -48,6 +49,8 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
     shared.tell(Kind::Lost, job, data.clone()).await;
     // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
     let killed = shared.fleet.kill(&lease.backend, lease.runner).await;
+    let suspect = &known_better(suspect, &killed);
+    let why = suspect.why.as_str();
     let claim = Claim {
         fence,
         released: state.last_record,
@@ -67,6 +70,29 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
     budget::settle_dead(shared, lease.budget.as_ref(), lease.runner).await?;
     shared.tell(Kind::Recovered, job, data).await;
     Ok(None)
+}
+
+/// Why a runner that has ended is lost.
+pub(crate) fn why(exit: Exit) -> Why {
+    match exit {
+        Exit::OutOfMemory => Why::OutOfMemory,
+        Exit::Evicted => Why::Evicted,
+        Exit::NodeLost => Why::NodeLost,
+        exit if exit.is_unavailable() => Why::Unavailable,
+        Exit::Code(_) | Exit::Killed => Why::ProcessGone,
+    }
+}
+
+/// A runner that was only missed may be found to have ended in a way that says more.
+fn known_better(suspect: &Suspect, killed: &Killed) -> Suspect {
+    let found = killed
+        .found()
+        .map(why)
+        .filter(|why| *why != Why::ProcessGone);
+    Suspect {
+        why: found.unwrap_or(suspect.why),
+        ..suspect.clone()
+    }
 }
 
 /// The phase that the dead holder was in.

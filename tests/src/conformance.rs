@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::history::check;
 use crate::installation::Installation;
 use crate::process::{Program, pids};
+use crate::server::ServerOptions;
 use crate::wait::wait_for;
 
 pub use fails::{
@@ -38,6 +39,11 @@ pub trait Stand: Sync {
 
     /// What the path of [`Ground::door`] leads to while the infrastructure is there.
     fn door(&self) -> PathBuf;
+
+    /// Where NATS listens, so that runners reach it.
+    fn address(&self) -> &'static str {
+        "127.0.0.1"
+    }
 
     /// Kills a runner without a warning.
     fn murder(&self, runner: Uuid);
@@ -76,8 +82,12 @@ pub struct Ground {
 impl Ground {
     /// A server, and a door that is open.
     pub async fn new(stand: &dyn Stand) -> Self {
+        let server = ServerOptions {
+            host: Some(stand.address()),
+            ..ServerOptions::default()
+        };
         let ground = Self {
-            air: Installation::start(0).await,
+            air: Installation::start_on(server, 0).await,
         };
         ground
             .air

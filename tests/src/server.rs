@@ -11,9 +11,14 @@ use tempfile::TempDir;
 use crate::process::Program;
 use crate::wait::HANGS;
 
+/// Where servers listen, unless told otherwise.
+const HOST: &str = "127.0.0.1";
+
 /// How a server is started.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ServerOptions {
+    /// Where it listens, where not at 127.0.0.1.
+    pub host: Option<&'static str>,
     /// Extra lines of its configuration.
     pub extra: &'static str,
     /// Without JetStream.
@@ -33,6 +38,7 @@ pub struct Server {
     /// Holds the mount namespace with the disk, if there is one.
     holder: Option<Program>,
     folder: TempDir,
+    host: &'static str,
     port: u16,
     /// The addresses of a server that somebody else starts and ends.
     elsewhere: Option<String>,
@@ -67,13 +73,15 @@ impl Server {
                 options.store_max.unwrap_or("8GB")
             )
         };
-        let conf = format!("host: 127.0.0.1\n{jetstream}{}", options.extra);
+        let host = options.host.unwrap_or(HOST);
+        let conf = format!("host: {host}\n{jetstream}{}", options.extra);
         std::fs::write(folder.path().join("nats.conf"), conf).unwrap();
         let holder = options.disk.map(|size| hold_disk(folder.path(), size));
         let mut server = Self {
             program: None,
             holder,
             folder,
+            host,
             port: 0,
             elsewhere: None,
         };
@@ -87,6 +95,7 @@ impl Server {
             program: None,
             holder: None,
             folder: tempfile::tempdir().unwrap(),
+            host: HOST,
             port: 0,
             elsewhere: Some(urls.to_owned()),
         }
@@ -96,7 +105,7 @@ impl Server {
     pub fn url(&self) -> String {
         match &self.elsewhere {
             Some(urls) => urls.clone(),
-            None => format!("nats://127.0.0.1:{}", self.port),
+            None => format!("nats://{}:{}", self.host, self.port),
         }
     }
 

@@ -13,12 +13,18 @@ use crate::error::{Error, Result};
 use crate::{system, tools, workspace};
 
 /// The images: target in the `Dockerfile`, and name.
-const IMAGES: [(&str, &str); 4] = [
+const IMAGES: [(&str, &str); 5] = [
+    ("pause", "air-pause"),
     ("shell", "air-shell"),
     ("runner", "air-runner"),
     ("manager", "air-manager"),
     ("nats", "air-nats"),
 ];
+
+/// The names of all images.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    IMAGES.iter().map(|(_, name)| *name)
+}
 
 /// Builds all images.
 pub(crate) fn run() -> Result<()> {

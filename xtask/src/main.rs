@@ -15,6 +15,7 @@ mod error;
 mod fuzz;
 mod guards;
 mod images;
+mod kubernetes;
 mod model;
 mod mutants;
 mod powercut;
@@ -46,7 +47,7 @@ enum Verb {
         #[arg(value_name = "NAME")]
         names: Vec<tools::Tool>,
     },
-    /// Build the binaries, find the tools, run all tests but those of containers and of other schedulers
+    /// Build the binaries, find the tools, run all tests but those of containers, pods and other schedulers
     Test {
         /// Those as well: needs root, and Docker and Postgres or a Debian on which they can be installed
         #[arg(long)]
@@ -63,6 +64,9 @@ enum Verb {
     Ci,
     /// Build the container images, from what this machine has
     Images,
+    /// A real Kubernetes of one node on this machine, as root
+    #[command(subcommand)]
+    Kubernetes(kubernetes::Verb),
     /// Measure the system beside fork and exec, in one run
     Bench {
         /// Which benchmark
@@ -95,9 +99,14 @@ fn main() -> ExitCode {
         Verb::Tools { names } => tools::run(&names),
         Verb::Test { all, args } => {
             let docker = all.then(Docker::start).transpose();
-            docker.and_then(|docker| test::run(docker.as_ref(), &args))
+            let with = |docker| test::Infrastructure {
+                docker,
+                others: all,
+            };
+            docker.and_then(|docker| test::run(&with(docker), &args))
         }
         Verb::Images => images::run(),
+        Verb::Kubernetes(verb) => kubernetes::run(verb),
         Verb::Ci => ci::run(),
         Verb::Bench { which } => bench::run(which),
         Verb::Chaos(options) => chaos::run(&options),

@@ -11,38 +11,59 @@ use std::time::Instant;
 use crate::airflow::Airflow;
 use crate::docker::Docker;
 use crate::error::Result;
+use crate::kubernetes::Cluster;
 use crate::prefect::Prefect;
 use crate::{command, images, system, tools, workspace};
 
 /// The package whose tests need Docker.
 const CONTAINERS: &str = "air-containers";
+/// The package whose tests need Kubernetes.
+const KUBERNETES: &str = "air-kubernetes";
 /// The package whose tests need other schedulers.
 const SCHEDULERS: &str = "air-schedulers";
 
-/// Runs all tests, or those that `args` (of `cargo test`) choose; those of containers and schedulers only where there is
-/// Docker. The last line is the sum over all test binaries.
-pub(crate) fn run(docker: Option<&Docker>, args: &[String]) -> Result<()> {
+/// What tests may use besides; those of what is missing are left out.
+#[derive(Default)]
+pub(crate) struct Infrastructure {
+    pub(crate) docker: Option<Docker>,
+    /// Kubernetes, Airflow and Prefect, which take minutes to come.
+    pub(crate) others: bool,
+}
+
+/// Runs all tests, or those that `args` (of `cargo test`) choose, but for those whose infrastructure is missing. The last line is
+/// the sum over all test binaries.
+pub(crate) fn run(infrastructure: &Infrastructure, args: &[String]) -> Result<()> {
+    let docker = infrastructure.docker.as_ref();
     let started = Instant::now();
     let mut test = with_binaries_and_tools()?;
     if !names_a_package(args) {
         test.arg("--workspace");
         if docker.is_none() {
-            test.args(["--exclude", CONTAINERS, "--exclude", SCHEDULERS]);
+            test.args(["--exclude", CONTAINERS]);
+        }
+        if !infrastructure.others {
+            test.args(["--exclude", KUBERNETES, "--exclude", SCHEDULERS]);
         }
     }
     let named = |package: &str| !names_a_package(args) || args.iter().any(|arg| arg == package);
+    let other = |package| infrastructure.others && named(package);
     // They end when this returns.
-    let airflow = (docker.is_some() && named(SCHEDULERS)).then(Airflow::start);
-    let airflow = airflow.transpose()?;
+    let airflow = other(SCHEDULERS).then(Airflow::start).transpose()?;
     test.envs(airflow.iter().flat_map(Airflow::env));
-    let prefect = (docker.is_some() && named(SCHEDULERS)).then(Prefect::start);
-    let prefect = prefect.transpose()?;
+    let prefect = other(SCHEDULERS).then(Prefect::start).transpose()?;
     test.envs(prefect.iter().flat_map(Prefect::env));
-    if let Some(docker) = docker.filter(|_| named(CONTAINERS)) {
-        test.env("AIR_IMAGES", images::build(docker)?)
-            .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
-            .envs(docker.env());
+    let mut cluster = None;
+    if let Some(docker) = docker {
+        if named(CONTAINERS) {
+            test.env("AIR_IMAGES", images::build(docker)?)
+                .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
+                .envs(docker.env());
+        }
+        if other(KUBERNETES) {
+            cluster = Some(Cluster::start(docker)?);
+        }
     }
+    test.envs(cluster.iter().flat_map(Cluster::env));
     test.args(args);
     let mut sum = Sum::default();
     let done = command::each_line(&mut test, |line| {

@@ -6,6 +6,7 @@
 //! is ever changed. To move to a newer version, change [`Tool::recipe`].
 
 mod install;
+mod kubernetes;
 mod version;
 
 use std::ffi::OsStr;
@@ -35,6 +36,8 @@ pub(crate) enum Tool {
     CargoMutants,
     /// The agent of the tests of agents, against a stand-in of its service
     Claude,
+    /// A whole cluster in one program, for the tests of its backend; compiled in some ten minutes
+    Kubernetes,
 }
 
 /// All that differs from tool to tool.
@@ -118,6 +121,14 @@ impl Tool {
                 }],
                 version: VERSION,
             },
+            Self::Kubernetes => Recipe {
+                name: "kubernetes",
+                variable: "AIR_KUBERNETES",
+                minimum: Version(1, 34, 4),
+                pinned: "1.34.4",
+                ways: &[Way::Kubernetes],
+                version: &["kube-apiserver", "--version"],
+            },
         }
     }
 }
@@ -169,6 +180,11 @@ pub(crate) fn cargo_mutants() -> Result<PathBuf> {
 /// The path of the Claude Code CLI.
 pub(crate) fn claude() -> Result<PathBuf> {
     find(Tool::Claude)
+}
+
+/// The path of the program that is all of Kubernetes.
+pub(crate) fn kubernetes() -> Result<PathBuf> {
+    find(Tool::Kubernetes)
 }
 
 /// Where npm puts the program itself, which needs no Node.js; the package that one names only starts it.

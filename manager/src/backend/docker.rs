@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use self::container::{LABEL_RUNNER, Parts};
 use self::link::{Fault, Link};
-use super::{Backend, End, Later, Order, SpawnError, Spawned};
+use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
 use crate::DockerOptions;
 use crate::offers::{Offer, Room};
 use crate::shared::now;
@@ -257,11 +257,12 @@ impl Backend for Docker {
         })
     }
 
-    fn kill(&self, runner: Uuid) -> Later<'_, ()> {
+    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
         Box::pin(async move {
             if let Err(error) = self.end(runner).await {
                 tracing::warn!(%runner, %error, "could not look for the container of a dead runner");
             }
+            None
         })
     }
 

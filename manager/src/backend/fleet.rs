@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{Backend, End, Later, Order, SpawnError, Spawned};
+use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
 use crate::offers::{Offer, Room, away_for};
 use crate::shared::now;
 
@@ -92,9 +92,17 @@ impl Drop for Place {
 }
 
 /// Everything that could be done to end a runner was done. Only [`Fleet::kill`] makes it, and nothing is committed on
-/// behalf of a runner without it: what still runs of its task must not work beside the next attempt.
+/// behalf of a runner without it: what still runs of its task must not work beside the next attempt. It holds how the runner was found to
+/// have ended, where that is known.
 #[derive(Debug)]
-pub(crate) struct Killed(());
+pub(crate) struct Killed(Option<Exit>);
+
+impl Killed {
+    /// How the runner was found to have ended, where that is known.
+    pub(crate) fn found(&self) -> Option<Exit> {
+        self.0
+    }
+}
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -294,16 +302,17 @@ impl Fleet {
     /// Ends a runner that was judged dead. Where it ran on a backend that this manager does not have, all are asked: its id is
     /// its own, and who sees nothing of it finds nothing.
     pub(crate) async fn kill(&self, backend: &str, runner: Uuid) -> Killed {
+        let mut found = None;
         match self.member(backend) {
-            Some(member) => member.kill(runner).await,
+            Some(member) => found = member.kill(runner).await,
             None => {
                 for member in &self.0.members {
-                    member.kill(runner).await;
+                    found = member.kill(runner).await.or(found);
                 }
             }
         }
         self.ended(runner);
-        Killed(())
+        Killed(found)
     }
 
     /// Looks for runners that live no longer, among those whose leases name the realm of a backend: `wanted` lists them. Those

@@ -201,9 +201,12 @@ impl<R: Remote> Backend for Polled<R> {
         Box::pin(self.end(runner))
     }
 
-    fn kill(&self, runner: Uuid) -> Later<'_, ()> {
+    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
         lock(&self.own).remove(&runner);
-        Box::pin(self.end(runner))
+        Box::pin(async move {
+            self.end(runner).await;
+            None
+        })
     }
 
     fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {

@@ -315,9 +315,12 @@ impl Backend for Process {
         Box::pin(async {})
     }
 
-    fn kill(&self, runner: Uuid) -> Later<'_, ()> {
+    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
         let group = self.cgroups.as_ref().map(|cgroups| cgroups.group(runner));
-        Box::pin(blocking(move || left::kill(runner, group)))
+        Box::pin(async move {
+            blocking(move || left::kill(runner, group)).await;
+            None
+        })
     }
 
     fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use self::event::{Event, Secret};
 use super::http::{self, Fault, Http};
-use super::{Backend, End, Later, Order, SpawnError, Spawned};
+use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
 use crate::WebhookOptions;
 use crate::offers::Offer;
 use crate::shared::now;
@@ -134,8 +134,11 @@ impl Backend for Webhook {
         Box::pin(self.end(runner))
     }
 
-    fn kill(&self, runner: Uuid) -> Later<'_, ()> {
-        Box::pin(self.end(runner))
+    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
+        Box::pin(async move {
+            self.end(runner).await;
+            None
+        })
     }
 
     /// None: nothing can be looked at.

@@ -20,6 +20,7 @@ use crate::backend::Backend;
 use crate::backend::airflow::Airflow;
 use crate::backend::docker::Docker;
 use crate::backend::fleet::Fleet;
+use crate::backend::kubernetes::Kubernetes;
 use crate::backend::polled::Polled;
 use crate::backend::prefect::Prefect;
 use crate::backend::process::Process;
@@ -124,6 +125,10 @@ fn fleet(options: &Options, system: &str) -> Result<Fleet, Error> {
             }
             Infrastructure::Docker(docker) => {
                 Arc::new(Docker::new(name, docker.clone(), &options.nats, system))
+            }
+            Infrastructure::Kubernetes(kubernetes) => {
+                let options_of = kubernetes.as_ref().clone();
+                Arc::new(Kubernetes::new(name, options_of, &options.nats, system))
             }
             Infrastructure::Airflow(airflow) => {
                 let every = airflow.poll;

@@ -8,8 +8,8 @@ use super::{Ground, Stand, until};
 use crate::process::ok;
 use crate::wait::{wait_for, wait_for_within};
 
-/// Time that a manager gets for an infrastructure that comes and goes.
-const RECOVERY_MAX: std::time::Duration = std::time::Duration::from_secs(120);
+/// Time that a manager gets for an infrastructure that comes and goes, or refuses five times: a refused pod takes its node some seconds.
+const RECOVERY_MAX: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// A cancelled job ends its running task, and all that belongs to it.
 pub async fn cancel(stand: &dyn Stand) {

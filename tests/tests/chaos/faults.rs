@@ -151,19 +151,7 @@ impl Faults {
                 None
             }
             Fault::FullDisk => {
-                let said = self.cluster.server_log(node).len();
-                self.cluster.node(node).fill_disk();
-                time_passes(lasts).await;
-                wait_for_within(OUTAGE_MAX, "word of a full disk", async || {
-                    let log = self.cluster.server_log(node);
-                    let full = log[said..].contains("no space left on device");
-                    full.then_some(()).ok_or("none")
-                })
-                .await;
-                self.cluster.node(node).clear_disk();
-                // It has given its streams up, and reads its disk anew only when it starts.
-                self.cluster.kill_server(node);
-                self.cluster.start_server(node);
+                self.disk_full(node, lasts).await;
                 None
             }
             Fault::CutOne
@@ -176,6 +164,22 @@ impl Faults {
                 None
             }
         }
+    }
+
+    /// The server has given its streams up, and reads its disk anew only when it starts.
+    async fn disk_full(&mut self, node: usize, lasts: Duration) {
+        let said = self.cluster.server_log(node).len();
+        self.cluster.node(node).fill_disk();
+        time_passes(lasts).await;
+        wait_for_within(OUTAGE_MAX, "word of a full disk", async || {
+            let log = self.cluster.server_log(node);
+            let full = log[said..].contains("no space left on device");
+            full.then_some(()).ok_or("none")
+        })
+        .await;
+        self.cluster.node(node).clear_disk();
+        self.cluster.kill_server(node);
+        self.cluster.start_server(node);
     }
 
     async fn server_killed(

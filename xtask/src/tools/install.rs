@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Recipe, version_of};
+use super::{Recipe, kubernetes, version_of};
 use crate::command;
 use crate::error::{Error, Result};
 
@@ -31,6 +31,8 @@ pub(super) enum Way {
         package: &'static str,
         program: fn() -> String,
     },
+    /// All of Kubernetes as one Go program, compiled here; about ten minutes.
+    Kubernetes,
 }
 
 /// The tool's path below `tools`, after installing it if it is not there yet.
@@ -99,6 +101,7 @@ fn try_one(way: Way, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
         Way::GoModule { package, version } => go_module(package, version, partial, recipe)?,
         Way::Cargo(package) => cargo(package, partial, recipe)?,
         Way::Npm { package, program } => npm(package, &program(), partial, recipe)?,
+        Way::Kubernetes => kubernetes::build(partial, recipe)?,
     };
     let found = version_of(recipe, &built)?;
     if found.to_string() == recipe.pinned {
@@ -200,6 +203,7 @@ impl Way {
             }
             Self::Cargo(package) => format!("cargo install --locked {package}@{version}"),
             Self::Npm { package, .. } => format!("npm install --global {package}@{version}"),
+            Self::Kubernetes => "cargo xtask tools kubernetes".to_owned(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! be for a newer version.
 
 mod airflow;
+mod kubernetes;
 mod prefect;
 mod webhook;
 
@@ -36,7 +37,14 @@ impl Default for Config {
 }
 
 /// The kinds of backends.
-pub(super) const KINDS: [&str; 5] = ["process", "docker", "airflow", "prefect", "webhook"];
+pub(super) const KINDS: [&str; 6] = [
+    "process",
+    "docker",
+    "kubernetes",
+    "airflow",
+    "prefect",
+    "webhook",
+];
 
 /// Reads the file; gives what it says, and what is to be told of it.
 ///
@@ -66,7 +74,7 @@ pub(super) struct Remark {
 }
 
 /// Reads a text.
-fn parse(text: &str) -> Result<(Config, Vec<Remark>), Remark> {
+pub(super) fn parse(text: &str) -> Result<(Config, Vec<Remark>), Remark> {
     let document = toml::de::DeTable::parse(text).map_err(|error| Remark {
         place: Place::of(text, error.span().map_or(0, |span| span.start)),
         text: error.message().to_owned(),
@@ -111,6 +119,7 @@ fn backend(section: &mut Section<'_>) -> Result<BackendOptions, Remark> {
         runners_max: section.count("max_runners")?,
         infrastructure: match kind {
             "docker" => Infrastructure::Docker(docker(section)?),
+            "kubernetes" => Infrastructure::Kubernetes(Box::new(kubernetes::read(section)?)),
             "airflow" => Infrastructure::Airflow(airflow::read(section)?),
             "prefect" => Infrastructure::Prefect(prefect::read(section)?),
             "webhook" => Infrastructure::Webhook(webhook::read(section)?),
@@ -150,16 +159,21 @@ fn is_group(path: &str) -> bool {
         .is_some_and(|path| path.split('/').all(plain))
 }
 
+/// Whether images are fetched.
+pub(super) fn pull(section: &mut Section<'_>) -> Result<Pull, Remark> {
+    let word = section.one_of("pull", &["missing", "always", "never"])?;
+    Ok(match word {
+        Some("always") => Pull::Always,
+        Some("never") => Pull::Never,
+        _ => Pull::Missing,
+    })
+}
+
 fn docker(section: &mut Section<'_>) -> Result<DockerOptions, Remark> {
-    let pull = section.one_of("pull", &["missing", "always", "never"])?;
     Ok(DockerOptions {
         host: section.text("host")?,
         image: section.text("image")?,
-        pull: match pull {
-            Some("always") => Pull::Always,
-            Some("never") => Pull::Never,
-            _ => Pull::Missing,
-        },
+        pull: pull(section)?,
         runner: section.text("runner")?.ok_or_else(|| {
             let text = "the backend has no `runner`; write the path of the static air-runner on the machine of the daemon";
             section.wrong(text.to_owned())

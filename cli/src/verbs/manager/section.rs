@@ -294,6 +294,37 @@ impl<'a> Section<'a> {
         table.iter().map(pair).collect()
     }
 
+    /// Texts that are read as something else.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Read<Vec<T>> {
+        let texts = self.texts(key)?;
+        let values = self
+            .table
+            .get(key)
+            .and_then(|value| value.get_ref().as_array());
+        let values = values.into_iter().flat_map(|list| list.iter());
+        let read = texts.iter().zip(values).map(|(text, value)| {
+            parse(text).map_err(|error| self.at(value, format!("`{key}`: {error}")))
+        });
+        read.collect()
+    }
+
+    /// A text that is read as something else.
+    pub(super) fn one_parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Read<Option<T>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let wrong = |error| self.wrong_value(key, format!("`{key}`: {error}"));
+        parse(&text).map(Some).map_err(wrong)
+    }
+
     /// Tables, written `[[key]]`, with their places.
     pub(super) fn sections(&mut self, key: &'static str) -> Read<Vec<(Place, Section<'a>)>> {
         let Some(value) = self.get(key) else {

@@ -73,9 +73,9 @@ impl Backend for Told {
         Box::pin(async {})
     }
 
-    fn kill(&self, runner: Uuid) -> Later<'_, ()> {
+    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
         self.note("kill", runner);
-        Box::pin(async {})
+        Box::pin(async { Some(Exit::Evicted) })
     }
 
     fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {
@@ -192,16 +192,18 @@ async fn a_runner_is_ended_by_the_backend_of_its_lease() {
     fleet.stop().await;
     assert_eq!(a.asked(), ["spawn 1", "stop 1"]);
     assert_eq!(b.asked(), ["spawn 2", "stop 2"]);
-    let Killed(()) = fleet.kill("b", Uuid::from_u128(2)).await;
+    let Killed(found) = fleet.kill("b", Uuid::from_u128(2)).await;
     assert_eq!((a.asked().len(), b.asked()), (0, vec!["kill 2".to_owned()]));
+    assert_eq!(found, Some(Exit::Evicted));
     assert_eq!(
         fleet.running(),
         1,
         "its place is free, whatever is heard of it"
     );
-    let Killed(()) = fleet.kill("elsewhere", Uuid::from_u128(3)).await;
+    let Killed(found) = fleet.kill("elsewhere", Uuid::from_u128(3)).await;
     assert_eq!(a.asked(), ["kill 3"]);
     assert_eq!(b.asked(), ["kill 3"]);
+    assert_eq!(found, Some(Exit::Evicted), "what one of them knows");
 }
 
 #[tokio::test]
