@@ -3,9 +3,10 @@
 import os
 
 from air_executor_provider.runner import air_runner
+from airflow.sdk import DAG
 
 FOLDER = os.environ["AIR_TEST_FOLDER"]
 
 for number in range(20):
-    dag = air_runner(f"air_runner_{number}", conn_id=f"air_{number}", program=f"{FOLDER}/runner-{number}")
+    dag: DAG = air_runner(f"air_runner_{number}", conn_id=f"air_{number}", program=f"{FOLDER}/runner-{number}")
     globals()[dag.dag_id] = dag
