@@ -263,9 +263,9 @@ pub(super) const GUARDS: &[Guard] = &[
     },
     Guard {
         name: "the kill itself",
-        file: "manager/src/backend/process.rs",
-        source: "        sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN)\n",
-        instead: "        sweep::sweep(|found| found == id, Whom::Tasks, SWEEP_WITHIN)\n",
+        file: "manager/src/backend/process/left.rs",
+        source: "    match sweep::sweep(|found| found == id, Whom::TasksAndRunners, SWEEP_WITHIN) {\n",
+        instead: "    match sweep::sweep(|found| found == id, Whom::Tasks, SWEEP_WITHIN) {\n",
         caught: manager("backend::process::tests::a_runner_that_was_judged_dead_is_killed"),
     },
     Guard {
