@@ -23,9 +23,11 @@ const INIT: &str = r#"echo "$1" > /proc/sys/kernel/hostname && ip link set lo up
     mkdir "$2.disk" && mount -t tmpfs -o "size=$3" none "$2.disk" && touch "$2.up" && read never < "$2.never""#;
 /// Room on the disk of a machine, unless it is full.
 const DISK: &str = "2g";
-/// Leaves as much room as a file system counts with, and no more: what is stored stays.
-const FILL: &str =
-    r#"used=$(df --output=used -B1 "$0" | tail -n 1) && mount -o "remount,size=$used" "$0""#;
+/// Leaves as much room as is used, and no more: what is stored stays. What is written in between makes that too little, so it is
+/// tried again.
+const FILL: &str = r#"for try in $(seq 1000); do
+    used=$(df --output=used -B1 "$0" | tail -n 1) && mount -o "remount,size=$used" "$0" && exit
+done; exit 1"#;
 
 /// A machine.
 #[derive(Debug)]
