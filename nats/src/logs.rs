@@ -86,13 +86,30 @@ impl Nats {
         from: u64,
         count: usize,
     ) -> Result<Vec<Stored>, Error> {
-        let subject = task.map_or_else(
-            || self.names.job_logs(job),
-            |task| self.names.logs(job, task),
-        );
+        let subject = self.log_subject(job, task);
         Ok(self
             .get_next(&self.names.logs_stream(), &subject, from, count)
             .await?
             .messages)
+    }
+
+    /// Sequence of the last chunk of one task or of all tasks of a job, as the leader has it; 0 where there is none. Replicas may
+    /// not have it yet.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn logs_end(&self, job: &JobName, task: Option<&TaskId>) -> Result<u64, Error> {
+        let subject = self.log_subject(job, task);
+        let last = self
+            .get_last_leader(&self.names.logs_stream(), &subject)
+            .await?;
+        Ok(last.map_or(0, |stored| stored.seq))
+    }
+
+    pub(crate) fn log_subject(&self, job: &JobName, task: Option<&TaskId>) -> String {
+        task.map_or_else(
+            || self.names.job_logs(job),
+            |task| self.names.logs(job, task),
+        )
     }
 }

@@ -114,11 +114,7 @@ impl Nats {
     /// # Errors
     /// [`Error`] when the connection is closed.
     pub async fn log_hints(&self, job: &JobName, task: Option<&TaskId>) -> Result<Hints, Error> {
-        self.hints(task.map_or_else(
-            || self.names.job_logs(job),
-            |task| self.names.logs(job, task),
-        ))
-        .await
+        self.hints(self.log_subject(job, task)).await
     }
 
     /// Hints that events were stored, of one job or of all.

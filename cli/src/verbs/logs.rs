@@ -8,7 +8,7 @@ use air_nats::jobs::Key;
 use air_protocol::job::{JobState, JobStatus};
 use air_protocol::names::{JobName, TaskId};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::console::Format;
@@ -37,6 +37,9 @@ pub struct Args {
 const PAGE: usize = 64;
 /// Time after which one looks even if nothing was heard.
 const POLL: Duration = Duration::from_secs(1);
+/// How long, and how often, a replica is asked for what the leader has.
+const LAG_MAX: Duration = Duration::from_secs(5);
+const LAG_POLL: Duration = Duration::from_millis(20);
 
 /// Shows what tasks printed.
 ///
@@ -66,7 +69,8 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             Some(_) => is_over(&nats, args).await?,
             None => true,
         };
-        from = copy(&nats, app, args, from, &mut lines).await?;
+        let end = nats.logs_end(&args.job, args.task.as_ref()).await?;
+        from = copy_to(end, &nats, app, args, from, &mut lines).await?;
         match &mut hints {
             Some(hints) if !over => drop(tokio::time::timeout(POLL, hints.next()).await),
             _ => break,
@@ -74,6 +78,26 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     }
     lines.finish()?;
     Ok(Exit::Done)
+}
+
+/// Copies all that there is from a sequence on, and at least up to `end`: a replica that lags is asked again, for a while, since what it
+/// lacks may have been purged.
+async fn copy_to(
+    end: u64,
+    nats: &Nats,
+    app: &App,
+    args: &Args,
+    mut from: u64,
+    lines: &mut Lines<'_>,
+) -> Result<u64, Failure> {
+    let begun = Instant::now();
+    loop {
+        from = copy(nats, app, args, from, lines).await?;
+        if from > end || begun.elapsed() >= LAG_MAX {
+            return Ok(from);
+        }
+        tokio::time::sleep(LAG_POLL).await;
+    }
 }
 
 /// Copies all that there is from a sequence on; gives the next one.

@@ -119,7 +119,10 @@ mod tests {
                 "tolerations = ['a', 'b:Never']",
                 "4:21: `tolerations`: `Never` is no effect",
             ),
-            ("node_selector = { disk = 1 }", "4:26: `disk` is a integer"),
+            (
+                "node_selector = { disk = 1 }",
+                "4:26: `node_selector` is a integer",
+            ),
             ("node_selector = 'x'", "4:17: `node_selector` is a string"),
             (
                 "template = '/nowhere.yaml'",
