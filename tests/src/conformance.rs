@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::history::check;
 use crate::installation::Installation;
-use crate::process::{Program, pids};
+use crate::process::{Program, binary, pids};
 use crate::server::ServerOptions;
 use crate::wait::wait_for;
 
@@ -35,21 +35,29 @@ pub trait Stand: Sync {
     fn backend(&self, air: &Ground) -> String;
 
     /// The program of its runners.
-    fn runner(&self) -> PathBuf;
+    fn runner(&self) -> PathBuf {
+        binary("air-runner")
+    }
 
     /// What the path of [`Ground::door`] leads to while the infrastructure is there.
-    fn door(&self) -> PathBuf;
+    fn door(&self) -> PathBuf {
+        self.runner()
+    }
 
     /// Where NATS listens, so that runners reach it.
     fn address(&self) -> &'static str {
         "127.0.0.1"
     }
 
-    /// Kills a runner without a warning.
-    fn murder(&self, runner: Uuid);
+    /// Kills a runner without a warning: a process of this machine, unless it is something else.
+    fn murder(&self, runner: Uuid) {
+        murder_process(runner);
+    }
 
-    /// Whether anything of a runner is left.
-    fn is_left(&self, runner: Uuid) -> bool;
+    /// Whether anything of a runner is left: processes of this machine, unless there is something else.
+    fn is_left(&self, runner: Uuid) -> bool {
+        is_process_left(runner)
+    }
 
     /// Whether its infrastructure is something beside the program of its runners, behind a door of its own.
     fn is_elsewhere(&self) -> bool;

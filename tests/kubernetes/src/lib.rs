@@ -15,10 +15,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use air_tests::conformance::{Ground, Stand};
-use air_tests::{ok, pids, runners, try_output};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use air_tests::conformance::{Ground, Stand, is_process_left};
+use air_tests::{ok, try_output};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -164,13 +162,7 @@ impl Stand for Pods {
         &ADDRESS
     }
 
-    /// The node is this machine: its processes can be seen from here.
-    fn murder(&self, runner: Uuid) {
-        let all = runners();
-        let (pid, _) = all.iter().find(|(_, run)| *run == runner).unwrap();
-        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
-    }
-
+    /// The node is this machine: the processes of its pods are killed and seen from here.
     fn is_left(&self, runner: Uuid) -> bool {
         let selector = format!("air.runner={runner}");
         let args = [
@@ -182,14 +174,8 @@ impl Stand for Pods {
             "--output",
             "name",
         ];
-        let mark = format!("AIR_RUNNER={runner}");
-        let process = |pid| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|one| one == mark.as_bytes())
-        };
-        try_output(&mut kubectl(&args)).is_ok_and(|names| !names.is_empty()) || pids().any(process)
+        try_output(&mut kubectl(&args)).is_ok_and(|names| !names.is_empty())
+            || is_process_left(runner)
     }
 
     fn is_elsewhere(&self) -> bool {

@@ -1,9 +1,6 @@
 //! The process backend.
 
-use std::path::PathBuf;
-
-use air_tests::binary;
-use air_tests::conformance::{Ground, Stand, is_process_left, murder_process};
+use air_tests::conformance::{Ground, Stand, is_process_left};
 use uuid::Uuid;
 
 pub(crate) struct Processes;
@@ -12,18 +9,6 @@ impl Stand for Processes {
     /// The program of runners is reached through the door.
     fn backend(&self, _: &Ground) -> String {
         "[[backend]]\nname = \"tested\"\nkind = \"process\"".to_owned()
-    }
-
-    fn runner(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
-    fn door(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
-    fn murder(&self, runner: Uuid) {
-        murder_process(runner);
     }
 
     fn is_left(&self, runner: Uuid) -> bool {

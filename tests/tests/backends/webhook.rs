@@ -4,14 +4,13 @@
 //! `adopt`, which ask that it is missed at once. What holds instead is asked here.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use air_protocol::record::Status;
-use air_tests::conformance::{Ground, Stand, is_process_left, murder_process, until};
-use air_tests::{binary, wait_for};
-use uuid::Uuid;
+use air_tests::conformance::{Ground, Stand, until};
+use air_tests::wait_for;
 
 /// A secret of 24 bytes, and another one.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -65,22 +64,6 @@ impl Stand for Hook {
             "[[backend]]\nname = \"tested\"\nkind = \"webhook\"\nurl = \"http://{gate}/runners\"\nsecret_file = {secret:?}\n\
              headers = {{ x-who = \"tests\" }}"
         )
-    }
-
-    fn runner(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
-    fn door(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
-    fn murder(&self, runner: Uuid) {
-        murder_process(runner);
-    }
-
-    fn is_left(&self, runner: Uuid) -> bool {
-        is_process_left(runner)
     }
 
     fn is_elsewhere(&self) -> bool {

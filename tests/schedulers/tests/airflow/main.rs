@@ -16,9 +16,7 @@ use std::path::{Path, PathBuf};
 
 use air_protocol::record::Status;
 use air_tests::conformance::{Ground, Stand, until};
-use air_tests::{binary, ok, pids, runners, wait_for};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use air_tests::{ok, wait_for};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -48,39 +46,15 @@ impl Stand for Runs {
         )
     }
 
-    fn runner(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
     /// Any path will do: what counts is whether the door is there.
     fn door(&self) -> PathBuf {
         airflow::folder()
-    }
-
-    fn murder(&self, runner: Uuid) {
-        signal(runner, Signal::SIGKILL);
-    }
-
-    fn is_left(&self, runner: Uuid) -> bool {
-        let mark = format!("AIR_RUNNER={runner}");
-        pids().any(|pid| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|one| one == mark.as_bytes())
-        })
     }
 
     /// Images would need KubernetesExecutor; but runners are started elsewhere, behind the door.
     fn is_elsewhere(&self) -> bool {
         true
     }
-}
-
-fn signal(runner: Uuid, signal: Signal) {
-    let all = runners();
-    let (pid, _) = all.iter().find(|(_, run)| *run == runner).unwrap();
-    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
 air_tests::conformance!(Runs);

@@ -9,12 +9,11 @@
     reason = "a test that cannot go on panics"
 )]
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use air_protocol::record::Status;
-use air_tests::conformance::{Ground, Stand, is_process_left, murder_process, until};
-use air_tests::{binary, ok, wait_for};
+use air_tests::conformance::{Ground, Stand, until};
+use air_tests::{ok, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -82,22 +81,6 @@ impl Stand for FlowRuns {
             deployment(ground),
             runner.display()
         )
-    }
-
-    fn runner(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
-    fn door(&self) -> PathBuf {
-        binary("air-runner")
-    }
-
-    fn murder(&self, runner: Uuid) {
-        murder_process(runner);
-    }
-
-    fn is_left(&self, runner: Uuid) -> bool {
-        is_process_left(runner)
     }
 
     fn is_elsewhere(&self) -> bool {
