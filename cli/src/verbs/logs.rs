@@ -69,7 +69,11 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             Some(_) => is_over(&nats, args).await?,
             None => true,
         };
-        let end = nats.logs_end(&args.job, args.task.as_ref()).await?;
+        // Only the last look must miss nothing: the leader is asked once, and not at each chunk that is followed.
+        let end = match over {
+            true => nats.logs_end(&args.job, args.task.as_ref()).await?,
+            false => 0,
+        };
         from = copy_to(end, &nats, app, args, from, &mut lines).await?;
         match &mut hints {
             Some(hints) if !over => drop(tokio::time::timeout(POLL, hints.next()).await),
