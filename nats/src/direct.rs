@@ -141,7 +141,10 @@ impl Nats {
     pub(crate) async fn get_seq(&self, stream: &str, seq: u64) -> Result<Option<Stored>, Error> {
         let body = Bytes::from(json!({ "seq": seq }).to_string());
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
-        let request = async { Ok(self.client.request(subject, body).await?) };
+        let request = request::read(|| async {
+            let request = self.client.request(subject.clone(), body.clone());
+            Ok(request.await?)
+        });
         let Some(reply) = self.unless_cut(request).await? else {
             return self.get_seq_leader(stream, seq).await;
         };
@@ -172,10 +175,8 @@ impl Nats {
     }
 
     async fn get_leader(&self, stream: &str, body: &Value) -> Result<Option<Stored>, Error> {
-        match self
-            .api::<LeaderGet>(&format!("STREAM.MSG.GET.{stream}"), body)
-            .await
-        {
+        let operation = format!("STREAM.MSG.GET.{stream}");
+        match request::read(|| self.api::<LeaderGet>(&operation, body)).await {
             Ok(reply) => from_leader(reply).map(Some),
             Err(error) if error.code() == Some(NO_MESSAGE) => Ok(None),
             Err(error) => Err(error),
@@ -184,6 +185,16 @@ impl Nats {
 
     /// Up to `count` messages that match `subject`, from the sequence `from` on.
     pub(crate) async fn get_next(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+        count: usize,
+    ) -> Result<Batch, Error> {
+        request::read(|| self.get_next_once(stream, subject, from, count)).await
+    }
+
+    async fn get_next_once(
         &self,
         stream: &str,
         subject: &str,
@@ -251,8 +262,8 @@ impl Nats {
     /// The last message of each of `subjects`, which are at most [`SUBJECTS_MAX`].
     pub(crate) async fn get_last(&self, stream: &str, subjects: &[String]) -> Result<Batch, Error> {
         debug_assert!(subjects.len() <= SUBJECTS_MAX);
-        self.get_batch(stream, &json!({ "multi_last": subjects }))
-            .await
+        let body = json!({ "multi_last": subjects });
+        request::read(|| self.get_batch(stream, &body)).await
     }
 
     async fn get_batch(&self, stream: &str, body: &Value) -> Result<Batch, Error> {

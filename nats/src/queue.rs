@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::direct::Stored;
 use crate::publish::Outgoing;
-use crate::request::NO_MESSAGE;
+use crate::request::{self, NO_MESSAGE};
 use crate::{Error, Nats};
 
 /// A message in the queue of a job.
@@ -333,8 +333,7 @@ impl Nats {
         subjects: Option<&str>,
     ) -> Result<StreamInfo, Error> {
         let Some(filter) = subjects else {
-            let operation = format!("STREAM.INFO.{stream}");
-            return self.api(&operation, &serde_json::Value::Null).await;
+            return self.info(stream, &serde_json::Value::Null).await;
         };
         let mut info = self.subjects_page(stream, filter, 0).await?;
         let mut seen = info.state.subjects.as_ref().map_or(0, HashMap::len);
@@ -358,7 +357,12 @@ impl Nats {
         offset: usize,
     ) -> Result<StreamInfo, Error> {
         let body = json!({ "subjects_filter": filter, "offset": offset });
-        self.api(&format!("STREAM.INFO.{stream}"), &body).await
+        self.info(stream, &body).await
+    }
+
+    async fn info(&self, stream: &str, body: &serde_json::Value) -> Result<StreamInfo, Error> {
+        let operation = format!("STREAM.INFO.{stream}");
+        request::read(|| self.api(&operation, body)).await
     }
 
     /// The queues of all jobs.

@@ -123,6 +123,24 @@ impl Backoff {
     }
 }
 
+/// Times that a read is asked before [`Error::Timeout`]: the server that was to answer may have died, and another one
+/// stands in for it within seconds.
+const READS_MAX: u32 = 3;
+
+/// Asks once more, a few times, what was not answered in time. For reads only: they do nothing twice.
+pub(crate) async fn read<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    for _ in 1..READS_MAX {
+        match ask().await {
+            Err(Error::Timeout) => tracing::debug!("no answer, asking again"),
+            answered => return answered,
+        }
+    }
+    ask().await
+}
+
 /// Reads JetStream's answer: its error, or the type that is wanted.
 pub(crate) fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
     let value: Value = serde_json::from_slice(payload).map_err(Error::answer)?;
@@ -166,6 +184,28 @@ impl Nats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How often a read is asked whose first `lost` answers do not come, and what it gives.
+    async fn asked(lost: u32) -> (u32, Result<(), Error>) {
+        let mut asked = 0;
+        let given = read(|| {
+            asked += 1;
+            std::future::ready(if asked > lost {
+                Ok(())
+            } else {
+                Err(Error::Timeout)
+            })
+        })
+        .await;
+        (asked, given)
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_not_answered_is_asked_again_and_not_for_ever() {
+        assert!(matches!(asked(0).await, (1, Ok(()))));
+        assert!(matches!(asked(2).await, (3, Ok(()))));
+        assert!(matches!(asked(3).await, (3, Err(Error::Timeout))));
+    }
 
     #[test]
     fn a_full_server_may_take_it_later_and_a_wrong_request_is_never_taken() {
