@@ -8,8 +8,9 @@ holds no slot. Put this file into the DAGs folder; the connection `air_executor_
 
 from __future__ import annotations
 
-from air_executor_provider.operator import AirExecutorSubmitOperator
 from airflow.sdk import DAG, Param, task
+
+from air_executor_provider.operator import AirExecutorSubmitOperator
 
 # Runs where a manager of Air-Executor is. What it writes to AIR_TASKS exists once it has succeeded, all of it or nothing.
 PLAN = """

@@ -129,7 +129,9 @@ class AirExecutor(Block):
             await asyncio.wait_for(connection.connect(error_cb=failed, **self._options()), self.connect_timeout)
         except (nats.errors.Error, asyncio.TimeoutError, OSError, ValueError) as error:
             await connection.close()
-            why = refused[-1] if refused else error
+            # What a server says tells more than that it hung up thereupon, which may come before it.
+            said = [one for one in refused if isinstance(one, nats.errors.Error)]
+            why = (said or refused or [error])[-1]
             raise AirError(f"NATS cannot be reached at {', '.join(self.servers)}: {why!r}") from error
         return Client(connection, self.prefix)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -316,7 +317,7 @@ async def _ended(client: Client, job: Job, tell: Callable[[Progress], None]) -> 
     seen = False
     async for state in client.follow(job.name):
         if state is None:
-            if seen:
+            if seen or await _was_removed(client, job):
                 raise JobCancelled(f"job '{job.name}' was removed")
             continue
         seen = True
@@ -332,6 +333,14 @@ async def _ended(client: Client, job: Job, tell: Callable[[Progress], None]) -> 
         if state.is_done(job.sequence):
             return state
     raise AssertionError("follow never ends")
+
+
+async def _was_removed(client: Client, job: Job) -> bool:
+    """Whether nothing is left of a job that was submitted: nobody was there to see it when it had a key."""
+    if job.sequence == 0 or await client.is_queued(job.name, patience=math.inf):
+        return False
+    # A message goes only after the key has come.
+    return await client.state(job.name, patience=math.inf) is None
 
 
 async def _result(client: Client, job: Job, state: State, outputs: bool, raise_on_failure: bool) -> JobResult:

@@ -431,9 +431,9 @@ class Client:
         store = await self._jetstream.object_store(f"{self.prefix}-blobs")
         return json.loads((await store.get(blob)).data or b"null")
 
-    async def is_queued(self, job: str) -> bool:
+    async def is_queued(self, job: str, *, patience: float = PATIENCE) -> bool:
         """Whether the queue of a job holds a message."""
-        return await self._last(self._stream, f"{self.prefix}.tasks.{check_job(job)}") is not None
+        return await self._last(self._stream, f"{self.prefix}.tasks.{check_job(job)}", patience) is not None
 
     # ---- follow ----
 

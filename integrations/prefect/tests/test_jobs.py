@@ -112,6 +112,14 @@ async def test_waiting_ends_when_the_job_is_cancelled_or_removed(air: Air, clien
             await asyncio.wait_for(waiting, 120)
 
 
+async def test_a_job_that_was_removed_before_anybody_waited(air: Air, job: str) -> None:
+    submitted = await asubmit_job(air.executor(), [{"run": "true"}], job=job)
+    await await_for_job(air.executor(), submitted)
+    await asyncio.to_thread(air.airx, "rm", job, "--yes")
+    with pytest.raises(JobCancelled):
+        await await_for_job(air.executor(), submitted, timeout=120)
+
+
 async def _is_running(client: Client, job: str) -> bool:
     state = await client.state(job)
     return state is not None and state.phase == "running"
