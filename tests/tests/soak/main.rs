@@ -97,7 +97,7 @@ async fn soak(air: &mut Installation, plan: &Plan) {
     let endless = Arc::new(Endless::default());
     let feeding = tokio::spawn(load::feed(air.nats.clone(), endless.clone()));
     let (mut table, mut sum) = (Table::default(), Counters::default());
-    // Jobs whose records, or keys, are still there; and what the job that never ends had counted, wave by wave.
+    // Jobs whose records, or keys, are still there; and the attempts of the job that never ends, wave by wave.
     let mut waves: VecDeque<Vec<String>> = VecDeque::new();
     let mut counted: VecDeque<u64> = VecDeque::from([0, 0]);
     let (mut wave, mut finished) = (0, 0);
@@ -115,8 +115,7 @@ async fn soak(air: &mut Installation, plan: &Plan) {
         waves.push_back(jobs);
         wave += 1;
         air.shift_clocks(wave * WAVE_HOURS * 3600, 0);
-        retention(air, &mut waves, &mut counted).await;
-        finished = sum.succeeded + counted.back().copied().unwrap_or(0);
+        finished = sum.succeeded + retention(air, &mut waves, &mut counted).await;
         if (wave as u64).is_multiple_of((plan.waves / SAMPLES).max(1)) {
             let sample = Sample::take(air).await;
             eprintln!("{finished} tasks, {:?}: {sample:?}", begun.elapsed());
@@ -147,12 +146,13 @@ async fn soak(air: &mut Installation, plan: &Plan) {
 }
 
 /// Waits until what is older than `keep` is gone: records first, keys later, and all but the newest records of the job
-/// that never ends. Its user then deletes the spec of a job that is gone.
+/// that never ends. Its user then deletes the spec of a job that is gone. Gives how many tasks of the job that never ends
+/// have succeeded.
 async fn retention(
     air: &Installation,
     waves: &mut VecDeque<Vec<String>>,
     counted: &mut VecDeque<u64>,
-) {
+) -> u64 {
     let old = waves.len().saturating_sub(RECORDS_GONE - 1);
     for job in waves.iter().take(old).flatten() {
         wait_for_within(MOST, &format!("purge of {job}"), async || {
@@ -182,13 +182,14 @@ async fn retention(
         };
         let counters = state.ledger.counters;
         if records <= counters.attempts.saturating_sub(before) + most {
-            Ok(counters.attempts)
+            Ok(counters)
         } else {
             Err((counters.attempts - before + most, records))
         }
     })
     .await;
-    counted.push_back(now);
+    counted.push_back(now.attempts);
+    now.succeeded
 }
 
 /// Every runner and task is a child of a manager, or becomes one; none may be left.
