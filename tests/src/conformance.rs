@@ -5,6 +5,7 @@
 
 mod fails;
 mod gate;
+mod overhead;
 mod resources;
 mod runs;
 
@@ -25,8 +26,9 @@ use crate::wait::wait_for;
 pub use fails::{
     adopt, cancel, duplicate_spawn, infrastructure_down, lost_runner, refused_image, timeout,
 };
+pub use overhead::{Alone, Started, overhead};
 pub use resources::{cpu_limit, group, memory_limit, no_groups};
-pub use runs::{environment, limits, logs, subtasks};
+pub use runs::{environment, job_file, limits, logs, subtasks};
 
 /// A backend under test.
 pub trait Stand: Sync {
@@ -246,8 +248,8 @@ pub fn until(name: &str) -> String {
 macro_rules! conformance {
     ($stand:expr) => {
         $crate::conformance!($stand;
-            environment subtasks logs limits cancel timeout lost_runner adopt duplicate_spawn infrastructure_down
-            refused_image
+            environment subtasks job_file logs limits cancel timeout lost_runner adopt duplicate_spawn infrastructure_down
+            refused_image overhead
         );
     };
     ($stand:expr; $($case:ident)*) => {

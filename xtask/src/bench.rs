@@ -2,7 +2,9 @@
 
 use clap::ValueEnum;
 
+use crate::docker::Docker;
 use crate::error::Result;
+use crate::test::{self, Infrastructure};
 use crate::{command, tools, workspace};
 
 /// A benchmark.
@@ -12,22 +14,49 @@ pub(crate) enum Which {
     Quick,
     /// 100,000 sub-tasks of one task, all run; about five minutes
     Fanout,
+    /// What a task costs on each backend until it starts, beside what the infrastructure costs by itself; some ten minutes, as
+    /// root, as `test --all`
+    Backends,
 }
+
+/// How often each is measured on a backend.
+const ROUNDS: &str = "9";
 
 /// Builds and runs a benchmark.
 pub(crate) fn run(which: Which) -> Result<()> {
+    if which == Which::Backends {
+        return backends();
+    }
     command::run(&mut command::cargo(
         "build --release -p airx -p air-runner -p air-bench --bins",
     ))?;
     let built = workspace::target()?.join("release");
     let mut bench = std::process::Command::new(built.join("air-bench"));
-    match which {
-        Which::Quick => bench.arg("quick"),
-        Which::Fanout => bench.arg("fanout"),
-    };
+    bench.arg(if which == Which::Fanout {
+        "fanout"
+    } else {
+        "quick"
+    });
     command::run(
         bench
             .env("AIR_BIN_DIR", &built)
             .env("AIR_NATS_SERVER", tools::nats_server()?),
     )
+}
+
+/// The case `overhead` of the conformance suite, by every backend that has it.
+fn backends() -> Result<()> {
+    let infrastructure = Infrastructure {
+        docker: Some(Docker::start()?),
+        others: true,
+    };
+    let packages = "-p air-tests -p air-containers -p air-kubernetes -p air-schedulers";
+    let suites =
+        "--test backends --test containers --test kubernetes --test airflow --test prefect";
+    let cases = "-- overhead --nocapture --test-threads 1";
+    let args: Vec<_> = [packages, suites, cases]
+        .iter()
+        .flat_map(|line| line.split(' ').map(str::to_owned))
+        .collect();
+    test::run_with(&infrastructure, &args, &[("AIR_OVERHEAD_ROUNDS", ROUNDS)])
 }

@@ -33,6 +33,15 @@ pub(crate) struct Infrastructure {
 /// Runs all tests, or those that `args` (of `cargo test`) choose, but for those whose infrastructure is missing. The last line is
 /// the sum over all test binaries.
 pub(crate) fn run(infrastructure: &Infrastructure, args: &[String]) -> Result<()> {
+    run_with(infrastructure, args, &[])
+}
+
+/// The same, with variables that tests read.
+pub(crate) fn run_with(
+    infrastructure: &Infrastructure,
+    args: &[String],
+    variables: &[(&str, &str)],
+) -> Result<()> {
     let docker = infrastructure.docker.as_ref();
     let started = Instant::now();
     let mut test = with_binaries_and_tools()?;
@@ -64,7 +73,7 @@ pub(crate) fn run(infrastructure: &Infrastructure, args: &[String]) -> Result<()
         }
     }
     test.envs(cluster.iter().flat_map(Cluster::env));
-    test.args(args);
+    test.args(args).envs(variables.iter().copied());
     let mut sum = Sum::default();
     let done = command::each_line(&mut test, |line| {
         sum.add(line);

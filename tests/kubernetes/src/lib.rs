@@ -9,6 +9,8 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod alone;
+
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ use air_protocol::record::Status;
 use serde_json::json;
 
 use super::{Ground, Stand, until};
+use crate::process::ok;
 
 /// A task sees its environment, its input and the outputs of its needs, hands over its own, and sees no credentials.
 pub async fn environment(stand: &dyn Stand) {
@@ -50,6 +51,22 @@ pub async fn subtasks(stand: &dyn Stand) {
         ),
         (2, 1)
     );
+}
+
+/// One file of tasks, the same for every backend, which does not know where it runs.
+pub async fn job_file(stand: &dyn Stand) {
+    let mut ground = Ground::new(stand).await;
+    ground.manager(stand, "");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/anywhere/job.yaml");
+    ok(&mut ground.air.airx(&["submit", "j", "-f", file]));
+    ground.ends_well().await;
+    let records = ground.air.records("j").await;
+    assert_eq!(records.len(), 6, "{records:?}");
+    for (_, record) in &records {
+        assert_eq!(record.backend.as_deref(), Some("tested"), "{record:?}");
+    }
+    let total = ground.air.record("j", "total").await.unwrap();
+    assert_eq!(total.output, Some(json!(30)));
 }
 
 /// What a task prints is kept while it runs, and stands at the end of its record.

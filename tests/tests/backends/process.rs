@@ -1,6 +1,9 @@
 //! The process backend.
 
-use air_tests::conformance::{Ground, Stand, is_process_left};
+use std::process::Command;
+
+use air_tests::conformance::{Alone, Ground, Stand, Started, is_process_left};
+use air_tests::ok;
 use uuid::Uuid;
 
 pub(crate) struct Processes;
@@ -18,6 +21,16 @@ impl Stand for Processes {
 
     fn is_elsewhere(&self) -> bool {
         false
+    }
+}
+
+impl Alone for Processes {
+    fn name(&self) -> &'static str {
+        "sh"
+    }
+
+    async fn alone(&self, _: &Ground, started: &Started) {
+        ok(Command::new("sh").args(["-c", &started.line()]));
     }
 }
 

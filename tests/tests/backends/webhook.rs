@@ -1,7 +1,7 @@
 //! The webhook backend, with the receiver of `examples/webhook`.
 //!
 //! Two cases of the suite are left out, since nobody tells a manager of the end of a runner: `lost_runner` and the second half of
-//! `adopt`, which ask that it is missed at once. What holds instead is asked here.
+//! `adopt`, which ask that it is missed at once. What holds instead is asked here. `overhead` would measure the example.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -72,7 +72,7 @@ impl Stand for Hook {
 }
 
 air_tests::conformance!(Hook::default();
-    environment subtasks logs limits cancel timeout duplicate_spawn infrastructure_down refused_image
+    environment subtasks job_file logs limits cancel timeout duplicate_spawn infrastructure_down refused_image
 );
 
 /// A runner that is killed is missed when its lease has ended, and its task runs again, once.

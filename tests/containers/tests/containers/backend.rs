@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use air_tests::conformance::{Ground, Stand};
+use air_tests::conformance::{Alone, Ground, Stand, Started};
 use air_tests::ok;
 use uuid::Uuid;
 
@@ -63,6 +63,19 @@ impl Stand for Containers {
 
     fn is_elsewhere(&self) -> bool {
         true
+    }
+}
+
+impl Alone for Containers {
+    fn name(&self) -> &'static str {
+        "docker run"
+    }
+
+    async fn alone(&self, ground: &Ground, started: &Started) {
+        let folder = ground.folder().display();
+        let mount = format!("{folder}:{folder}");
+        let run = ["run", "--rm", "--network", "host", "--volume", &mount];
+        ok(docker(&run).args(["air-shell", "sh", "-c", &started.line()]));
     }
 }
 

@@ -15,7 +15,7 @@ mod door;
 use std::path::{Path, PathBuf};
 
 use air_protocol::record::Status;
-use air_tests::conformance::{Ground, Stand, until};
+use air_tests::conformance::{Alone, Ground, Stand, Started, until};
 use air_tests::{ok, wait_for};
 use serde_json::json;
 use uuid::Uuid;
@@ -54,6 +54,30 @@ impl Stand for Runs {
     /// Images would need KubernetesExecutor; but runners are started elsewhere, behind the door.
     fn is_elsewhere(&self) -> bool {
         true
+    }
+}
+
+impl Alone for Runs {
+    fn name(&self) -> &'static str {
+        "Airflow's own task"
+    }
+
+    async fn alone(&self, _: &Ground, started: &Started) {
+        let body = json!({ "logical_date": null, "conf": { "file": started.file() } });
+        let run = ask("POST", "/api/v2/dags/alone/dagRuns", Some(&body));
+        let id = run["dag_run_id"].as_str().unwrap();
+        let path = format!("/api/v2/dags/alone/dagRuns/{id}");
+        // Nobody asks, and takes Airflow's time, until it has started.
+        started.opened().await;
+        wait_for("end of Airflow's own run", async || {
+            let state = ask("GET", &path, None)["state"].take();
+            if state == "success" {
+                Ok(())
+            } else {
+                Err(state)
+            }
+        })
+        .await;
     }
 }
 

@@ -10,9 +10,10 @@
 )]
 
 use std::process::Command;
+use std::sync::OnceLock;
 
 use air_protocol::record::Status;
-use air_tests::conformance::{Ground, Stand, until};
+use air_tests::conformance::{Alone, Ground, Stand, Started, until};
 use air_tests::{ok, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,7 +36,8 @@ fn ask(method: &str, path: &str, body: &Value) -> Value {
         "--show-error",
         "--noproxy",
         "*",
-        "--fail-with-body",
+        // Without the bodies of refused tries, which would come before that of the answer.
+        "--fail",
         "--retry",
         "9",
     ];
@@ -85,6 +87,47 @@ impl Stand for FlowRuns {
 
     fn is_elsewhere(&self) -> bool {
         true
+    }
+}
+
+/// The deployment of `flows/alone.py`.
+fn alone() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        let flow = ask("POST", "/flows/", &json!({ "name": "alone" }));
+        let body = json!({
+            "name": "alone", "flow_id": flow["id"], "work_pool_name": "air-pool",
+            "path": concat!(env!("CARGO_MANIFEST_DIR"), "/flows"), "entrypoint": "alone.py:alone",
+        });
+        let deployment = ask("POST", "/deployments/", &body);
+        deployment["id"].as_str().unwrap().to_owned()
+    })
+}
+
+impl Alone for FlowRuns {
+    fn name(&self) -> &'static str {
+        "Prefect's own flow run"
+    }
+
+    async fn alone(&self, _: &Ground, started: &Started) {
+        let create = format!("/deployments/{}/create_flow_run", alone());
+        let run = ask(
+            "POST",
+            &create,
+            &json!({ "parameters": { "file": started.file() } }),
+        );
+        let path = format!("/flow_runs/{}", run["id"].as_str().unwrap());
+        // Nobody asks, and takes Prefect's time, until it has started.
+        started.opened().await;
+        wait_for("end of Prefect's own flow run", async || {
+            let state = ask("GET", &path, &Value::Null)["state_type"].take();
+            if state == "COMPLETED" {
+                Ok(())
+            } else {
+                Err(state)
+            }
+        })
+        .await;
     }
 }
 
