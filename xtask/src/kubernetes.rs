@@ -19,7 +19,7 @@ use daemons::Daemons;
 
 /// The first Service address, at which pods look for the API server: an address of the loopback device here, to which pods have a
 /// route. Tests have their servers of NATS there.
-const ADDRESS: &str = "10.96.0.1";
+pub(crate) const ADDRESS: &str = "10.96.0.1";
 /// Image of the container that holds the namespaces of a pod.
 const PAUSE: &str = "air-pause";
 
@@ -105,11 +105,13 @@ impl Cluster {
         self
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// The file by which its administrator reaches it.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
 
-    fn kubectl(&self, args: &[&str]) -> Result<()> {
+    /// Asks it something as its administrator; it must say yes.
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Result<()> {
         let mut kubectl = Command::new(&self.program);
         kubectl
             .arg("kubectl")

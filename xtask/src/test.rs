@@ -21,6 +21,8 @@ const CONTAINERS: &str = "air-containers";
 const KUBERNETES: &str = "air-kubernetes";
 /// The package whose tests need other schedulers.
 const SCHEDULERS: &str = "air-schedulers";
+/// Its tests for which Airflow has pods.
+const PODS: &str = "airflow_kubernetes";
 
 /// What tests may use besides; those of what is missing are left out.
 #[derive(Default)]
@@ -56,23 +58,28 @@ pub(crate) fn run_with(
     }
     let named = |package: &str| !names_a_package(args) || args.iter().any(|arg| arg == package);
     let other = |package| infrastructure.others && named(package);
-    // They end when this returns.
+    let pods = other(SCHEDULERS) && takes_test(args, PODS);
+    // They end when this returns, the last one first.
     let airflow = other(SCHEDULERS).then(Airflow::start).transpose()?;
     test.envs(airflow.iter().flat_map(Airflow::env));
     let prefect = other(SCHEDULERS).then(Prefect::start).transpose()?;
     test.envs(prefect.iter().flat_map(Prefect::env));
     let mut cluster = None;
     if let Some(docker) = docker {
-        if named(CONTAINERS) {
+        let on_cluster = other(KUBERNETES) || pods;
+        if named(CONTAINERS) || on_cluster {
             test.env("AIR_IMAGES", images::build(docker)?)
                 .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
                 .envs(docker.env());
         }
-        if other(KUBERNETES) {
+        if on_cluster {
             cluster = Some(Cluster::start(docker)?);
         }
     }
     test.envs(cluster.iter().flat_map(Cluster::env));
+    let on_cluster = cluster.as_ref().filter(|_| pods);
+    let on_cluster = on_cluster.map(Airflow::start_on).transpose()?;
+    test.envs(on_cluster.iter().flat_map(Airflow::env));
     test.args(args).envs(variables.iter().copied());
     let mut sum = Sum::default();
     let done = command::each_line(&mut test, |line| {
@@ -119,6 +126,13 @@ fn names_a_package(args: &[String]) -> bool {
     let ours = args.iter().take_while(|arg| *arg != "--");
     ours.into_iter()
         .any(|arg| arg == "--package" || arg.starts_with("-p") || arg.starts_with("--package="))
+}
+
+/// Whether the tests of this name are among those that run: all are, where none is named.
+fn takes_test(args: &[String], name: &str) -> bool {
+    let ours: Vec<_> = args.iter().take_while(|arg| *arg != "--").collect();
+    let mut named = ours.windows(2).filter(|two| two[0] == "--test").peekable();
+    named.peek().is_none() || named.any(|two| two[1] == name)
 }
 
 /// What all test binaries together reported.
@@ -179,5 +193,18 @@ mod tests {
         assert!(names_a_package(&args("-p air-nats")));
         assert!(names_a_package(&args("--package=air-nats --lib")));
         assert!(!names_a_package(&args("--test tidy -- -p")));
+    }
+
+    #[test]
+    fn tests_that_are_named_are_the_only_ones() {
+        let takes = |line: &str| {
+            let args: Vec<_> = line.split(' ').map(str::to_owned).collect();
+            takes_test(&args, PODS)
+        };
+        assert!(takes("-p air-schedulers -- overhead"));
+        assert!(takes("--test prefect --test airflow_kubernetes"));
+        assert!(!takes(
+            "--test airflow --test prefect -- --test airflow_kubernetes"
+        ));
     }
 }

@@ -9,46 +9,29 @@
     reason = "a test that cannot go on panics"
 )]
 
-mod airflow;
-mod door;
-
 use std::path::{Path, PathBuf};
 
 use air_protocol::record::Status;
+use air_schedulers::airflow::{Airflow, Slot};
 use air_tests::conformance::{Alone, Ground, Stand, Started, until};
 use air_tests::{ok, wait_for};
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::airflow::{Slot, ask};
+const AIRFLOW: Airflow = Airflow("AIR_AIRFLOW");
 
 struct Runs;
 
 impl Stand for Runs {
     fn backend(&self, ground: &Ground) -> String {
-        let slot = Slot::of(ground);
+        let slot = Slot::of(AIRFLOW, ground);
         slot.connect(&ground.air.server.url());
         slot.runner(&ground.runner_of(self));
-        format!(
-            r#"
-            [[backend]]
-            name = "tested"
-            kind = "airflow"
-            url = "http://127.0.0.1:{}"
-            dag = "{}"
-            user = "admin"
-            password_file = "{}"
-            poll = "1s"
-            "#,
-            slot.port,
-            slot.dag(),
-            airflow::password_file().display(),
-        )
+        slot.backend()
     }
 
     /// Any path will do: what counts is whether the door is there.
     fn door(&self) -> PathBuf {
-        airflow::folder()
+        AIRFLOW.folder()
     }
 
     /// Images would need KubernetesExecutor; but runners are started elsewhere, behind the door.
@@ -64,13 +47,13 @@ impl Alone for Runs {
 
     async fn alone(&self, _: &Ground, started: &Started) {
         let body = json!({ "logical_date": null, "conf": { "file": started.file() } });
-        let run = ask("POST", "/api/v2/dags/alone/dagRuns", Some(&body));
+        let run = AIRFLOW.ask("POST", "/api/v2/dags/alone/dagRuns", Some(&body));
         let id = run["dag_run_id"].as_str().unwrap();
         let path = format!("/api/v2/dags/alone/dagRuns/{id}");
         // Nobody asks, and takes Airflow's time, until it has started.
         started.opened().await;
         wait_for("end of Airflow's own run", async || {
-            let state = ask("GET", &path, None)["state"].take();
+            let state = AIRFLOW.ask("GET", &path, None)["state"].take();
             if state == "success" {
                 Ok(())
             } else {
@@ -92,12 +75,9 @@ async fn a_run_that_is_ended_in_airflow_hands_its_task_back() {
     let line = format!("test -e again || {{ touch again; {}; }}", until("never"));
     ground.publish(&ground.noted("t", &line)).await;
     let runner = ground.started("t", 1).await;
-    let path = format!(
-        "{}/dagRuns/{}",
-        Slot::of(&ground).path(),
-        run_of(&ground, runner)
-    );
-    ask("PATCH", &path, Some(&json!({ "state": "failed" })));
+    let slot = Slot::of(AIRFLOW, &ground);
+    let path = format!("{}/dagRuns/{}", slot.path(), slot.run_of(runner));
+    AIRFLOW.ask("PATCH", &path, Some(&json!({ "state": "failed" })));
     ground.is_gone(&Runs, runner).await;
     ground.ends_well().await;
     let records = ground.air.records("j").await;
@@ -141,25 +121,14 @@ async fn an_airflow_that_goes_away_proves_nobody_dead() {
     assert_eq!((ground.runs("goes-on"), ground.runs("dies")), (1, 2));
 }
 
-/// The id of a runner's run.
-fn run_of(ground: &Ground, runner: Uuid) -> String {
-    let slot = Slot::of(ground);
-    let path = format!("{}/dagRuns?run_id_prefix_pattern=air.{runner}", slot.path());
-    let found = ask("GET", &path, None);
-    found["dag_runs"][0]["dag_run_id"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 /// A run whose conf is no claim is refused by Airflow, and its conf cannot say what is started.
 #[tokio::test]
 async fn only_a_claim_is_triggered() {
     let ground = Ground::new(&Runs).await;
-    let path = format!("{}/dagRuns", Slot::of(&ground).path());
+    let path = format!("{}/dagRuns", Slot::of(AIRFLOW, &ground).path());
     let conf = json!({ "job": "j; true", "command": "true" });
     let body = json!({ "logical_date": null, "conf": conf });
-    let answer = airflow::try_ask("POST", &path, Some(&body));
+    let answer = AIRFLOW.try_ask("POST", &path, Some(&body));
     assert_eq!(answer.unwrap_err(), 400);
 }
 
@@ -170,7 +139,7 @@ async fn a_wrong_password_is_a_backend_that_is_away() {
     let wrong = ground.file("password");
     std::fs::write(&wrong, "wrong").unwrap();
     let config = ground.file("config.toml");
-    let right = airflow::password_file().display().to_string();
+    let right = AIRFLOW.password_file().display().to_string();
     let text = Runs
         .backend(&ground)
         .replace(&right, &wrong.display().to_string());

@@ -1,12 +1,12 @@
 //! A door before a server: connections pass while a path is there, and break when it is not.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread::spawn;
 
-/// Opens a port that leads to the port `to` of this machine while `door` is there; gives it.
-pub(crate) fn open(door: PathBuf, to: u16) -> u16 {
+/// Opens a port that leads to `to` while `door` is there; gives it.
+pub(crate) fn open(door: PathBuf, to: SocketAddr) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     spawn(move || {
@@ -14,7 +14,7 @@ pub(crate) fn open(door: PathBuf, to: u16) -> u16 {
             if !door.exists() {
                 continue;
             }
-            let Ok(there) = TcpStream::connect(("127.0.0.1", to)) else {
+            let Ok(there) = TcpStream::connect(to) else {
                 continue;
             };
             let copies = (came.try_clone().unwrap(), there.try_clone().unwrap());
