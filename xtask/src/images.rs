@@ -128,6 +128,10 @@ fn certificates(folder: &Path) -> Result<()> {
     )
 }
 
+/// Copies a file to where one may be that runs, and goes on as it is.
 fn copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_file(to).map_err(Error::file(to))?;
+    }
     fs::copy(from, to).map_err(Error::file(from)).map(drop)
 }

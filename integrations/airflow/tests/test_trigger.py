@@ -112,6 +112,7 @@ async def test_an_error_is_one_line_for_the_worker(comms: Comms) -> None:
         ("failed", True, "cancelled"),
         (None, True, "cancelled"),
         ("deferred", True, "goes on"),
+        ("running", True, "goes on"),
         ("failed", False, "goes on"),
     ],
 )

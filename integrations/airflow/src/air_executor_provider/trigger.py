@@ -170,6 +170,10 @@ class AirExecutorTrigger(BaseTrigger):
             # Nobody acted: the trigger has moved to another triggerer, which goes on with it.
             self.log.info("the trigger has moved; the job goes on")
             return
+        if state == "running":
+            # It was cleared, and its next try has begun already, on a busy triggerer: that one goes on with what it finds.
+            self.log.info("the task runs again; the job goes on")
+            return
         plan = Plan.from_json(self.plan) if self.plan else self._unsubmitted()
         async with await self._connected() as air:
             done = await cancel_unfinished(air, plan)
