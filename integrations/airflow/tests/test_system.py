@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -150,19 +151,18 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, nats: Installation) -> Iterator[Airflow]:
-    folder = tmp_path_factory.mktemp("airflow")
-    # Postgres runs as another user, who must be able to come as far as its folder.
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    one = Airflow(folder, nats)
-    try:
-        one.script("start")
-        one.connect()
-        yield one
-    finally:
-        one.script("stop")
+def airflow(nats: Installation) -> Iterator[Airflow]:
+    # Not below the folder of pytest: its next session takes that from Postgres, which runs as another user.
+    with tempfile.TemporaryDirectory(prefix="air-airflow-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        one = Airflow(folder, nats)
+        try:
+            one.script("start")
+            one.connect()
+            yield one
+        finally:
+            one.script("stop")
 
 
 def test_the_connection_is_tested_by_its_button(airflow: Airflow) -> None:

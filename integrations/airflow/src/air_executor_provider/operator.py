@@ -130,7 +130,7 @@ class AirExecutorSubmitOperator(BaseOperator):
                 "outputs": self.outputs,
             },
             next_method="execute_complete",
-            timeout=None,
+            timeout=self.execution_timeout,
         )
 
     def _waiting(self) -> dict[str, Any]:
@@ -175,7 +175,13 @@ class AirExecutorSubmitOperator(BaseOperator):
         trigger = AirExecutorTrigger(
             plan=done.plan.to_json(), outputs=self.outputs, not_before=hold(self.hold_s), **self._waiting()
         )
-        self.defer(trigger=trigger, method_name="execute_complete")
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=self._left(began))
+
+    def _left(self, began: datetime) -> timedelta | None:
+        """What is left of `execution_timeout`, which Airflow heeds only while a worker runs; never nothing."""
+        if self.execution_timeout is None:
+            return None
+        return max(timedelta(seconds=1), self.execution_timeout - (datetime.now(timezone.utc) - began))
 
     async def _submit(
         self, job: str, tasks: list[Task], owner: dict[str, str], began: datetime
