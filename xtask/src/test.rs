@@ -77,9 +77,9 @@ pub(crate) fn run_with(
         }
     }
     test.envs(cluster.iter().flat_map(Cluster::env));
-    let on_cluster = cluster.as_ref().filter(|_| pods);
-    let on_cluster = on_cluster.map(Airflow::start_on).transpose()?;
-    test.envs(on_cluster.iter().flat_map(Airflow::env));
+    let cluster_of_airflow = cluster.as_ref().filter(|_| pods);
+    let airflow_on_pods = cluster_of_airflow.map(Airflow::start_on).transpose()?;
+    test.envs(airflow_on_pods.iter().flat_map(Airflow::env));
     test.args(args).envs(variables.iter().copied());
     let mut sum = Sum::default();
     let done = command::each_line(&mut test, |line| {
