@@ -24,7 +24,8 @@ use crate::server::ServerOptions;
 use crate::wait::wait_for;
 
 pub use fails::{
-    adopt, cancel, duplicate_spawn, infrastructure_down, lost_runner, refused_image, timeout,
+    adopt, cancel, duplicate_spawn, infrastructure_down, lost_runner, lost_runner_by,
+    refused_image, timeout,
 };
 pub use overhead::{Alone, Started, overhead};
 pub use resources::{cpu_limit, group, memory_limit, no_groups};

@@ -24,21 +24,19 @@ const ROUNDS: &str = "9";
 
 /// Builds and runs a benchmark.
 pub(crate) fn run(which: Which) -> Result<()> {
-    if which == Which::Backends {
-        return backends();
-    }
+    let name = match which {
+        Which::Backends => return backends(),
+        Which::Quick => "quick",
+        Which::Fanout => "fanout",
+    };
     command::run(&mut command::cargo(
         "build --release -p airx -p air-runner -p air-bench --bins",
     ))?;
     let built = workspace::target()?.join("release");
     let mut bench = std::process::Command::new(built.join("air-bench"));
-    bench.arg(if which == Which::Fanout {
-        "fanout"
-    } else {
-        "quick"
-    });
     command::run(
         bench
+            .arg(name)
             .env("AIR_BIN_DIR", &built)
             .env("AIR_NATS_SERVER", tools::nats_server()?),
     )

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use air_protocol::record::Status;
+use uuid::Uuid;
 
 use super::{Ground, Stand, until};
 use crate::process::ok;
@@ -37,13 +38,18 @@ pub async fn timeout(stand: &dyn Stand) {
 
 /// A runner that is killed is missed at once, well before its lease ends by itself; its task runs again, once.
 pub async fn lost_runner(stand: &dyn Stand) {
+    lost_runner_by(stand, |runner| stand.murder(runner)).await;
+}
+
+/// The same, for a runner that ends in another way.
+pub async fn lost_runner_by(stand: &dyn Stand, murder: impl FnOnce(Uuid)) {
     let mut ground = Ground::new(stand).await;
     ground.long_leases().await;
     ground.manager(stand, "");
     let line = "test $AIR_ATTEMPT -eq 2 || sleep 600";
     ground.publish(&ground.noted("t", line)).await;
     let runner = ground.started("t", 1).await;
-    stand.murder(runner);
+    murder(runner);
     ground.ends_well().await;
     let records = ground.air.records("j").await;
     assert!(

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use air_kubernetes::{get, kubectl, name_of};
 use air_protocol::record::Status;
 use air_schedulers::airflow::{Airflow, Slot};
-use air_tests::conformance::{Ground, Stand, is_process_left, until};
+use air_tests::conformance::{self, Ground, Stand, is_process_left, until};
 use air_tests::{ok, runners};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -64,6 +64,15 @@ fn pods_of(runner: Uuid) -> Vec<Value> {
     pods
 }
 
+/// The only pod of a runner, which has Airflow's container.
+fn only_pod_of(runner: Uuid) -> Value {
+    let mut pods = pods_of(runner);
+    assert_eq!(pods.len(), 1, "{pods:?}");
+    let pod = pods.remove(0);
+    assert_eq!(pod["spec"]["containers"][0]["name"], "base");
+    pod
+}
+
 /// The first process of the container in which a process is, which takes all others with it.
 fn first_of(mut pid: u32) -> u32 {
     loop {
@@ -89,13 +98,11 @@ async fn a_task_runs_in_a_pod() {
     ground.manager(&Pods, "");
     ground.publish(&ground.noted("t", &until("go"))).await;
     let runner = ground.started("t", 1).await;
-    let pods = pods_of(runner);
-    assert_eq!(pods.len(), 1, "{pods:?}");
-    let container = &pods[0]["spec"]["containers"][0];
-    assert_eq!(container["name"], "base");
+    let pod = only_pod_of(runner);
+    let container = &pod["spec"]["containers"][0];
     assert_eq!(container["image"], "air-shell");
     assert_eq!(container["resources"], json!({}));
-    assert_eq!(pods[0]["status"]["phase"], "Running");
+    assert_eq!(pod["status"]["phase"], "Running");
     ground.let_go("go");
     ground.ends_well().await;
     let record = ground.air.wait_record("j", "t", Status::Succeeded).await;
@@ -114,14 +121,12 @@ async fn image_and_resources_are_those_of_the_pod() {
     task["resources"] = wanted.clone();
     ground.publish(&task).await;
     let runner = ground.started("t", 1).await;
-    let pods = pods_of(runner);
-    assert_eq!(pods.len(), 1, "{pods:?}");
-    let container = &pods[0]["spec"]["containers"][0];
-    assert_eq!(container["name"], "base");
+    let pod = only_pod_of(runner);
+    let container = &pod["spec"]["containers"][0];
     assert_eq!(container["image"], "air-runner");
     assert_eq!(container["resources"]["limits"], wanted);
     assert_eq!(container["resources"]["requests"], wanted);
-    let image = pods[0]["status"]["containerStatuses"][0]["image"].as_str();
+    let image = pod["status"]["containerStatuses"][0]["image"].as_str();
     assert!(image.unwrap().contains("air-runner"), "{image:?}");
     ground.let_go("go");
     ground.ends_well().await;
@@ -157,22 +162,11 @@ async fn a_pod_that_is_deleted_hands_its_task_back() {
 /// A pod whose processes are all killed at once leaves no word: its runner counts as lost, well before its lease ends.
 #[tokio::test]
 async fn a_killed_pod_is_a_lost_runner() {
-    let mut ground = Ground::new(&Pods).await;
-    ground.long_leases().await;
-    ground.manager(&Pods, "");
-    let line = "test $AIR_ATTEMPT -eq 2 || sleep 600";
-    ground.publish(&ground.noted("t", line)).await;
-    let runner = ground.started("t", 1).await;
-    let all = runners();
-    let (pid, _) = all.iter().find(|(_, run)| *run == runner).unwrap();
-    let first = Pid::from_raw(first_of(*pid).cast_signed());
-    kill(first, Signal::SIGKILL).unwrap();
-    ground.ends_well().await;
-    let records = ground.air.records("j").await;
-    assert!(
-        records[0].1.lost && records[0].1.run == Some(runner),
-        "{records:?}"
-    );
-    assert_eq!((ground.runs("t"), records.len()), (2, 2));
-    ground.is_gone(&Pods, runner).await;
+    conformance::lost_runner_by(&Pods, |runner| {
+        let all = runners();
+        let (pid, _) = all.iter().find(|(_, run)| *run == runner).unwrap();
+        let first = Pid::from_raw(first_of(*pid).cast_signed());
+        kill(first, Signal::SIGKILL).unwrap();
+    })
+    .await;
 }
