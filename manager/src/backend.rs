@@ -2,8 +2,8 @@
 //!
 //! [`Backend`] is the contract. [`fleet`] holds those that one manager has, and is all that the rest of the manager
 //! knows; [`process`] starts child processes, [`docker`] containers, [`kubernetes`] pods, [`airflow`] runs of a DAG, [`prefect`] flow runs, [`webhook`]
-//! whatever it is told to ask for; [`polled`] is what those have in common that are asked by [`http`] and polled. No backend
-//! knows NATS, leases or decisions.
+//! whatever it is told to ask for. [`watched`] is what those have in common that tell of ends by themselves, [`polled`] what
+//! those have that are asked by [`http`] and polled. No backend knows NATS, leases or decisions.
 
 pub(crate) mod airflow;
 pub(crate) mod docker;
@@ -13,6 +13,7 @@ pub(crate) mod kubernetes;
 pub(crate) mod polled;
 pub(crate) mod prefect;
 pub(crate) mod process;
+pub(crate) mod watched;
 pub(crate) mod webhook;
 
 use std::collections::HashSet;

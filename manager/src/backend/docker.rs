@@ -10,11 +10,8 @@ mod image;
 mod link;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use air_protocol::limits::START_WITHIN_CONTAINER;
-use air_protocol::time::Span;
 use bollard::Docker as Client;
 use bollard::models::ContainerSummaryStateEnum as State;
 use bollard::query_parameters::{
@@ -26,13 +23,9 @@ use uuid::Uuid;
 
 use self::container::{LABEL_RUNNER, Parts};
 use self::link::{Fault, Link};
-use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
+use super::watched::{Host, Others};
+use super::{End, Exit, Order, SpawnError, Spawned};
 use crate::DockerOptions;
-use crate::offers::{Offer, Room};
-use crate::shared::now;
-
-/// Time after which a daemon that was not reached is asked again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Starts runners as containers.
 #[derive(Debug)]
@@ -64,36 +57,6 @@ impl Docker {
 
     fn own(&self) -> MutexGuard<'_, HashMap<Uuid, String>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn start(&self, order: &Order) -> Result<Spawned, SpawnError> {
-        let Some(image) = order.image.as_ref().or(self.options.image.as_ref()) else {
-            let text = format!(
-                "the task names no image, and the backend `{}` has none for such tasks; name one",
-                self.name
-            );
-            return Err(SpawnError::Refused(text));
-        };
-        let daemon = self.link.daemon().await.map_err(SpawnError::from)?;
-        let name = order.name(self.parts.system());
-        let spawned = match self.create(&daemon, order, image, &name).await? {
-            Created::New => Spawned::Done,
-            Created::Before => Spawned::AlreadyThere,
-            Created::Ran => return Ok(Spawned::AlreadyThere),
-        };
-        self.own().insert(order.runner, name.clone());
-        match daemon
-            .start_container(&name, None::<StartContainerOptions>)
-            .await
-        {
-            Ok(()) => Ok(spawned),
-            Err(error) => {
-                self.own().remove(&order.runner);
-                let fault = self.link.fault(error);
-                self.remove(&daemon, &name).await;
-                Err(fault.of_start(image).into())
-            }
-        }
     }
 
     async fn create(
@@ -179,14 +142,61 @@ impl Docker {
         let all = self.link.list(daemon, label).await?;
         Ok(all.into_iter().find_map(|one| one.id))
     }
+}
 
-    async fn end(&self, runner: Uuid) -> Result<(), Fault> {
-        let daemon = self.link.daemon().await?;
-        if let Some(container) = self.container_of(&daemon, runner).await? {
-            self.remove(&daemon, &container).await;
+/// What became of a container that was to be created.
+enum Created {
+    New,
+    /// By an earlier request; it is to be started.
+    Before,
+    /// By an earlier request, and started.
+    Ran,
+}
+
+impl Host for Docker {
+    type Fault = Fault;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn image(&self) -> Option<&str> {
+        self.options.image.as_deref()
+    }
+
+    fn realm(&self) -> Option<String> {
+        self.link.realm()
+    }
+
+    async fn start(&self, order: &Order, image: &str) -> Result<Spawned, SpawnError> {
+        let daemon = self.link.daemon().await.map_err(SpawnError::from)?;
+        let name = order.name(self.parts.system());
+        let spawned = match self.create(&daemon, order, image, &name).await? {
+            Created::New => Spawned::Done,
+            Created::Before => Spawned::AlreadyThere,
+            Created::Ran => return Ok(Spawned::AlreadyThere),
+        };
+        self.own().insert(order.runner, name.clone());
+        match daemon
+            .start_container(&name, None::<StartContainerOptions>)
+            .await
+        {
+            Ok(()) => Ok(spawned),
+            Err(error) => {
+                self.own().remove(&order.runner);
+                let fault = self.link.fault(error);
+                self.remove(&daemon, &name).await;
+                Err(fault.of_start(image).into())
+            }
         }
-        self.own().remove(&runner);
-        Ok(())
+    }
+
+    async fn listen(
+        &self,
+        ends: &mpsc::UnboundedSender<End>,
+        others: &mut Others,
+    ) -> Result<(), Fault> {
+        self.hear(ends, others).await
     }
 
     async fn terminate(&self, runner: Uuid) -> Result<(), Fault> {
@@ -199,84 +209,22 @@ impl Docker {
         killed.await.map_err(|error| self.link.fault(error))
     }
 
-    async fn lives(&self) -> Result<HashSet<Uuid>, Fault> {
+    async fn end(&self, runner: Uuid) -> Result<Option<Exit>, Fault> {
+        let daemon = self.link.daemon().await?;
+        if let Some(container) = self.container_of(&daemon, runner).await? {
+            self.remove(&daemon, &container).await;
+        }
+        self.own().remove(&runner);
+        Ok(None)
+    }
+
+    async fn live(&self) -> Result<HashSet<Uuid>, Fault> {
         let daemon = self.link.daemon().await?;
         let all = self.link.list(&daemon, self.parts.of_system()).await?;
         let ended = |state| matches!(state, Some(State::EXITED | State::DEAD | State::REMOVING));
-        let lives = all.into_iter().filter(|one| !ended(one.state));
-        Ok(lives
+        let live = all.into_iter().filter(|one| !ended(one.state));
+        Ok(live
             .filter_map(|one| container::runner_of(one.labels.as_ref()?))
             .collect())
-    }
-}
-
-/// What became of a container that was to be created.
-enum Created {
-    New,
-    /// By an earlier request; it is to be started.
-    Before,
-    /// By an earlier request, and started.
-    Ran,
-}
-
-impl Backend for Docker {
-    fn offer(&self) -> Offer {
-        let realm = self.link.realm();
-        let room = match realm {
-            Some(_) => Room::Free,
-            None => Room::Away(now().after(AGAIN_AFTER)),
-        };
-        Offer {
-            backend: self.name.clone(),
-            images: true,
-            bare: self.options.image.is_some(),
-            resources: true,
-            realm,
-            start_within: Span(START_WITHIN_CONTAINER),
-            room,
-        }
-    }
-
-    fn spawn_within(&self) -> Duration {
-        START_WITHIN_CONTAINER
-    }
-
-    fn spawn(&self, order: Arc<Order>) -> Later<'_, Result<Spawned, SpawnError>> {
-        Box::pin(async move { self.start(&order).await })
-    }
-
-    fn watch(self: Arc<Self>, ends: mpsc::UnboundedSender<End>) -> Later<'static, ()> {
-        Box::pin(async move { self.watch_for_ever(&ends).await })
-    }
-
-    fn stop(&self, runner: Uuid) -> Later<'_, ()> {
-        Box::pin(async move {
-            if let Err(error) = self.terminate(runner).await {
-                tracing::warn!(%runner, %error, "could not ask a container to end");
-            }
-        })
-    }
-
-    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
-        Box::pin(async move {
-            if let Err(error) = self.end(runner).await {
-                tracing::warn!(%runner, %error, "could not look for the container of a dead runner");
-            }
-            None
-        })
-    }
-
-    fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {
-        Box::pin(async move {
-            match self.lives().await {
-                Ok(live) => runners.difference(&live).copied().collect(),
-                Err(_) => HashSet::new(),
-            }
-        })
-    }
-
-    /// Nothing: what others left is found by its age (`ends.rs`).
-    fn clear(&self) -> Later<'_, ()> {
-        Box::pin(async {})
     }
 }

@@ -12,11 +12,10 @@ mod quota;
 mod status;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use air_protocol::limits::START_WITHIN_CONTAINER;
-use air_protocol::time::Span;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use tokio::sync::{mpsc, oneshot};
@@ -25,13 +24,10 @@ use uuid::Uuid;
 use self::link::{Fault, Link, Up};
 use self::pod::{LABEL_RUNNER, Parts, runner_of};
 use self::status::Seen;
-use super::{Backend, End, Exit, Later, Order, SpawnError, Spawned};
+use super::watched::{Host, Others};
+use super::{End, Exit, Order, SpawnError, Spawned};
 use crate::kubernetes_options::KubernetesOptions;
-use crate::offers::{Offer, Room};
-use crate::shared::now;
 
-/// Time after which an API server that was not reached is asked again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What is left of the time from claim to start when a start is given up.
 const GIVE_UP_BEFORE: Duration = Duration::from_secs(30);
 
@@ -78,37 +74,6 @@ impl Kubernetes {
 
     fn own(&self) -> MutexGuard<'_, HashMap<Uuid, Own>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn start(&self, order: &Order) -> Result<Spawned, SpawnError> {
-        let Some(image) = order.image.as_ref().or(self.options.image.as_ref()) else {
-            let text = format!(
-                "the task names no image, and the backend `{}` has none for such tasks; name one",
-                self.name
-            );
-            return Err(SpawnError::Refused(text));
-        };
-        let up = self.link.up().await?;
-        let (started, told) = oneshot::channel();
-        let own = Own {
-            pod: order.name(self.parts.system()),
-            created: false,
-            starting: Some(started),
-            waits_for: None,
-        };
-        self.own().insert(order.runner, own);
-        let spawned = match self.make(&up, order, image).await {
-            Ok(spawned) => self.is_up(order.runner, told).await.map(|()| spawned),
-            Err(error) => Err(error),
-        };
-        if spawned.is_err() {
-            let own = self.own().remove(&order.runner);
-            if own.is_some_and(|own| own.created) {
-                self.delete(&up, &order.name(self.parts.system()), Some(0))
-                    .await;
-            }
-        }
-        spawned
     }
 
     /// Creates the pod, and the secret that it owns.
@@ -251,6 +216,63 @@ impl Kubernetes {
         let (pods, _) = self.list(up, &format!("{LABEL_RUNNER}={runner}")).await?;
         Ok(pods.into_iter().next())
     }
+}
+
+impl Host for Kubernetes {
+    type Fault = Fault;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn image(&self) -> Option<&str> {
+        self.options.image.as_deref()
+    }
+
+    fn realm(&self) -> Option<String> {
+        self.link.realm()
+    }
+
+    async fn start(&self, order: &Order, image: &str) -> Result<Spawned, SpawnError> {
+        let up = self.link.up().await?;
+        let (started, told) = oneshot::channel();
+        let own = Own {
+            pod: order.name(self.parts.system()),
+            created: false,
+            starting: Some(started),
+            waits_for: None,
+        };
+        self.own().insert(order.runner, own);
+        let spawned = match self.make(&up, order, image).await {
+            Ok(spawned) => self.is_up(order.runner, told).await.map(|()| spawned),
+            Err(error) => Err(error),
+        };
+        if spawned.is_err() {
+            let own = self.own().remove(&order.runner);
+            if own.is_some_and(|own| own.created) {
+                self.delete(&up, &order.name(self.parts.system()), Some(0))
+                    .await;
+            }
+        }
+        spawned
+    }
+
+    async fn listen(
+        &self,
+        ends: &mpsc::UnboundedSender<End>,
+        others: &mut Others,
+    ) -> Result<(), Fault> {
+        self.hear(ends, others).await
+    }
+
+    async fn terminate(&self, runner: Uuid) -> Result<(), Fault> {
+        let up = self.link.up().await?;
+        let known = self.own().get(&runner).map(|own| own.pod.clone());
+        if let Some(name) = known {
+            self.delete(&up, &name, None).await;
+        }
+        Ok(())
+    }
 
     /// Ends a runner, and waits for the word of its node; gives what is known of its end.
     async fn end(&self, runner: Uuid) -> Result<Option<Exit>, Fault> {
@@ -289,16 +311,7 @@ impl Kubernetes {
         Ok(known.or(Some(Exit::NodeLost)))
     }
 
-    async fn terminate(&self, runner: Uuid) -> Result<(), Fault> {
-        let up = self.link.up().await?;
-        let known = self.own().get(&runner).map(|own| own.pod.clone());
-        if let Some(name) = known {
-            self.delete(&up, &name, None).await;
-        }
-        Ok(())
-    }
-
-    async fn lives(&self) -> Result<HashSet<Uuid>, Fault> {
+    async fn live(&self) -> Result<HashSet<Uuid>, Fault> {
         let up = self.link.up().await?;
         let (pods, _) = self.list(&up, &self.parts.of_system()).await?;
         let ended = |pod: &&Pod| matches!(status::seen(pod), Seen::Ended { .. });
@@ -307,67 +320,5 @@ impl Kubernetes {
             .filter(|pod| !ended(pod))
             .filter_map(runner_of)
             .collect())
-    }
-}
-
-impl Backend for Kubernetes {
-    fn offer(&self) -> Offer {
-        let realm = self.link.realm();
-        let room = match realm {
-            Some(_) => Room::Free,
-            None => Room::Away(now().after(AGAIN_AFTER)),
-        };
-        Offer {
-            backend: self.name.clone(),
-            images: true,
-            bare: self.options.image.is_some(),
-            resources: true,
-            realm,
-            start_within: Span(START_WITHIN_CONTAINER),
-            room,
-        }
-    }
-
-    fn spawn_within(&self) -> Duration {
-        START_WITHIN_CONTAINER
-    }
-
-    fn spawn(&self, order: Arc<Order>) -> Later<'_, Result<Spawned, SpawnError>> {
-        Box::pin(async move { self.start(&order).await })
-    }
-
-    fn watch(self: Arc<Self>, ends: mpsc::UnboundedSender<End>) -> Later<'static, ()> {
-        Box::pin(async move { self.watch_for_ever(&ends).await })
-    }
-
-    fn stop(&self, runner: Uuid) -> Later<'_, ()> {
-        Box::pin(async move {
-            if let Err(error) = self.terminate(runner).await {
-                tracing::warn!(%runner, %error, "could not ask a pod to end");
-            }
-        })
-    }
-
-    fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
-        Box::pin(async move {
-            self.end(runner).await.unwrap_or_else(|error| {
-                tracing::warn!(%runner, %error, "could not look for the pod of a dead runner");
-                None
-            })
-        })
-    }
-
-    fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {
-        Box::pin(async move {
-            match self.lives().await {
-                Ok(live) => runners.difference(&live).copied().collect(),
-                Err(_) => HashSet::new(),
-            }
-        })
-    }
-
-    /// Nothing: what others left is found by its age (`ends.rs`).
-    fn clear(&self) -> Later<'_, ()> {
-        Box::pin(async {})
     }
 }

@@ -24,6 +24,7 @@ use crate::backend::kubernetes::Kubernetes;
 use crate::backend::polled::Polled;
 use crate::backend::prefect::Prefect;
 use crate::backend::process::Process;
+use crate::backend::watched::Watched;
 use crate::backend::webhook::Webhook;
 use crate::decide::Me;
 use crate::feeds::{self, Ear};
@@ -124,11 +125,13 @@ fn fleet(options: &Options, system: &str) -> Result<Fleet, Error> {
                 Arc::new(made.map_err(|text| Error::Backend { name, text })?)
             }
             Infrastructure::Docker(docker) => {
-                Arc::new(Docker::new(name, docker.clone(), &options.nats, system))
+                let docker = Docker::new(name, docker.clone(), &options.nats, system);
+                Arc::new(Watched::new(docker))
             }
             Infrastructure::Kubernetes(kubernetes) => {
                 let options_of = kubernetes.as_ref().clone();
-                Arc::new(Kubernetes::new(name, options_of, &options.nats, system))
+                let kubernetes = Kubernetes::new(name, options_of, &options.nats, system);
+                Arc::new(Watched::new(kubernetes))
             }
             Infrastructure::Airflow(airflow) => {
                 let every = airflow.poll;

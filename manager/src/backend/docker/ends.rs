@@ -3,8 +3,8 @@
 //! The manager that started a container takes it away once its end is known. Those of managers that died are taken away by
 //! any other, after a while in which their own would have done so.
 
-use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::time::Duration;
 
 use air_protocol::limits::START_WITHIN_CONTAINER;
 use bollard::Docker as Client;
@@ -16,43 +16,22 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::link::Fault;
-use super::{AGAIN_AFTER, Docker, container};
+use super::{Docker, container};
+use crate::backend::watched::{OTHERS_AFTER, Others};
 use crate::backend::{End, Exit};
 
 /// Time between two lists of all containers.
 const LIST_EVERY: Duration = Duration::from_secs(10);
-/// Longest time between two attempts to reach a daemon.
-const AGAIN_MAX: Duration = Duration::from_secs(10);
-/// Time that the manager of a container has to take it away.
-const OTHERS_AFTER: Duration = Duration::from_secs(60);
 /// Lines of a runner's own complaints that are told when it ends badly.
 const LINES_TOLD: usize = 5;
 
-/// When containers of other managers were first seen ended, by their ids.
-type Ended = HashMap<String, Instant>;
-
 impl Docker {
-    pub(super) async fn watch_for_ever(&self, ends: &mpsc::UnboundedSender<End>) {
-        let mut wait = AGAIN_AFTER;
-        let mut ended = Ended::new();
-        loop {
-            let since = Instant::now();
-            let Err(error) = self.watch_once(ends, &mut ended).await;
-            if since.elapsed() > AGAIN_MAX {
-                wait = AGAIN_AFTER;
-            }
-            tracing::warn!(backend = self.name, %error, ?wait, "no events of containers; trying again");
-            tokio::time::sleep(wait).await;
-            wait = (2 * wait).min(AGAIN_MAX);
-        }
-    }
-
     /// Listens until the link breaks.
-    async fn watch_once(
+    pub(super) async fn hear(
         &self,
         ends: &mpsc::UnboundedSender<End>,
-        ended: &mut Ended,
-    ) -> Result<std::convert::Infallible, Fault> {
+        others: &mut Others,
+    ) -> Result<(), Fault> {
         let daemon = self.link.daemon().await?;
         let filter = |name: &str, value: String| (name.to_owned(), vec![value]);
         let filters = [
@@ -74,7 +53,7 @@ impl Docker {
                     Some(Err(error)) => return Err(self.link.fault(error)),
                     None => return Err(Fault::Away("the daemon ended its events".to_owned())),
                 },
-                _ = list.tick() => self.look(&daemon, ends, ended).await?,
+                _ = list.tick() => self.look(&daemon, ends, others).await?,
             }
         }
     }
@@ -140,12 +119,11 @@ impl Docker {
         &self,
         daemon: &Client,
         ends: &mpsc::UnboundedSender<End>,
-        ended: &mut Ended,
+        others: &mut Others,
     ) -> Result<(), Fault> {
         let before: HashSet<Uuid> = self.own().keys().copied().collect();
         let all = self.link.list(daemon, self.parts.of_system()).await?;
-        let now = Instant::now();
-        let (mut there, mut still) = (HashSet::new(), Ended::new());
+        let mut there = HashSet::new();
         for one in all {
             let runner = one.labels.as_ref().and_then(container::runner_of);
             let (Some(runner), Some(id)) = (runner, one.id) else {
@@ -163,16 +141,14 @@ impl Docker {
                         Some(State::CREATED) => START_WITHIN_CONTAINER + OTHERS_AFTER,
                         _ => OTHERS_AFTER,
                     };
-                    let since = ended.get(&id).copied().unwrap_or(now);
-                    if now.duration_since(since) >= limit {
+                    if others.is_over_for(id.clone(), limit) {
                         self.remove(daemon, &id).await;
                     }
-                    still.insert(id, since);
                 }
                 _ => {}
             }
         }
-        *ended = still;
+        others.looked();
         for runner in before.difference(&there) {
             // Somebody took it away. Where it ended just now its event has told, and it is nobody's own any more.
             if self.own().remove(runner).is_some() {

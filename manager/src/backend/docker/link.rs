@@ -32,7 +32,7 @@ struct Up {
 
 /// Why a request came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The daemon does not answer.
     Away(String),
     /// It answered with this status and this text.

@@ -3,8 +3,7 @@
 //! The manager that started a pod deletes it once its end is known, or lets it stand for its TTL. Those of managers that
 //! died are deleted by any other, after a while in which their own would have done so.
 
-use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
 
 use air_protocol::limits::START_WITHIN_CONTAINER;
 use futures_util::StreamExt as _;
@@ -13,52 +12,29 @@ use kube::api::{LogParams, WatchEvent, WatchParams};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::Kubernetes;
 use super::link::{Fault, Up};
 use super::pod::{TASK, runner_of};
 use super::status::{self, Seen};
-use super::{AGAIN_AFTER, Kubernetes};
+use crate::backend::watched::{OTHERS_AFTER, Others};
 use crate::backend::{End, Exit};
 
 /// Time, in seconds, after which a watch is begun anew, with a list before it.
 const WATCH_S: u32 = 60;
-/// Longest time between two attempts to reach the API server.
-const AGAIN_MAX: Duration = Duration::from_secs(10);
-/// Time that the manager of a pod has to delete it.
-const OTHERS_AFTER: Duration = Duration::from_secs(60);
 /// Time, in seconds, that a node gets to say that a pod has ended which was deleted.
 const NODE_SAYS_S: u32 = 15;
 /// Lines of a runner's own complaints that are told when it ends badly.
 const LINES_TOLD: i64 = 5;
 
-/// When pods of other managers were first seen ended, by their ids.
-type Ended = HashMap<String, Instant>;
-
 impl Kubernetes {
-    pub(super) async fn watch_for_ever(&self, ends: &mpsc::UnboundedSender<End>) {
-        let mut wait = AGAIN_AFTER;
-        let mut ended = Ended::new();
-        loop {
-            let since = Instant::now();
-            let watched = self.watch_once(ends, &mut ended).await;
-            if since.elapsed() > AGAIN_MAX {
-                wait = AGAIN_AFTER;
-            }
-            if let Err(error) = watched {
-                tracing::warn!(backend = self.name, %error, ?wait, "no watch of pods; trying again");
-                tokio::time::sleep(wait).await;
-                wait = (2 * wait).min(AGAIN_MAX);
-            }
-        }
-    }
-
     /// Lists, and listens until the watch ends.
-    async fn watch_once(
+    pub(super) async fn hear(
         &self,
         ends: &mpsc::UnboundedSender<End>,
-        ended: &mut Ended,
+        others: &mut Others,
     ) -> Result<(), Fault> {
         let up = self.link.up().await?;
-        let version = self.look(&up, ends, ended).await?;
+        let version = self.look(&up, ends, others).await?;
         let label = self.parts.of_system();
         let options = WatchParams::default().labels(&label).timeout(WATCH_S);
         let events = up.pods.watch(&options, &version).await;
@@ -138,12 +114,11 @@ impl Kubernetes {
         &self,
         up: &Up,
         ends: &mpsc::UnboundedSender<End>,
-        ended: &mut Ended,
+        others: &mut Others,
     ) -> Result<String, Fault> {
         let before: HashSet<Uuid> = self.created().collect();
         let (pods, version) = self.list(up, &self.parts.of_system()).await?;
-        let now = Instant::now();
-        let (mut there, mut still) = (HashSet::new(), Ended::new());
+        let mut there = HashSet::new();
         for pod in &pods {
             let Some(runner) = runner_of(pod) else {
                 continue;
@@ -160,14 +135,12 @@ impl Kubernetes {
                 Seen::Coming(_) | Seen::Stuck(_) => START_WITHIN_CONTAINER + OTHERS_AFTER,
             };
             let id = pod.metadata.uid.clone().unwrap_or_default();
-            let since = ended.get(&id).copied().unwrap_or(now);
-            if now.duration_since(since) >= limit {
+            if others.is_over_for(id, limit) {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 self.delete(up, name, None).await;
             }
-            still.insert(id, since);
         }
-        *ended = still;
+        others.looked();
         for runner in before.difference(&there) {
             // Somebody deleted it. Where it ended just now its event has told, and it is nobody's own any more.
             if self.own().remove(runner).is_some() {

@@ -45,7 +45,7 @@ impl fmt::Debug for Up {
 
 /// Why a request came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The API server does not answer.
     Away(String),
     /// It answered with this status and this text.
