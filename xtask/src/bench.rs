@@ -42,8 +42,12 @@ pub(crate) fn run(which: Which) -> Result<()> {
     )
 }
 
-/// The case `overhead` of the conformance suite, by every backend that has it.
+/// The case `overhead` of the conformance suite, by every backend that has it, with the programs that are shipped.
 fn backends() -> Result<()> {
+    command::run(&mut command::cargo(
+        "build --release -p airx -p air-runner --bins",
+    ))?;
+    let built = workspace::target()?.join("release").display().to_string();
     let infrastructure = Infrastructure {
         docker: Some(Docker::start()?),
         others: true,
@@ -56,5 +60,6 @@ fn backends() -> Result<()> {
         .iter()
         .flat_map(|line| line.split(' ').map(str::to_owned))
         .collect();
-    test::run_with(&infrastructure, &args, &[("AIR_OVERHEAD_ROUNDS", ROUNDS)])
+    let variables = [("AIR_OVERHEAD_ROUNDS", ROUNDS), ("AIR_BIN_DIR", &built)];
+    test::run_with(&infrastructure, &args, &variables)
 }
