@@ -12,7 +12,8 @@ from conftest import Installation, Server
 
 from air_executor_provider import attach
 from air_executor_provider.hook import cancel_unfinished
-from air_executor_provider.protocol import Air, Refused, Settings, Unreachable, connected
+from air_executor_provider.link import Refused, Settings, Unreachable
+from air_executor_provider.protocol import Air, connected
 
 OWNER = {"airflow-dag": "d", "airflow-run": "r", "airflow-task": "t", "airflow-map": "-1"}
 LONG = "sleep 600"

@@ -25,7 +25,8 @@ from cryptography.x509.oid import NameOID
 
 import air_executor_provider
 from air_executor_provider.hook import dashboard_of, settings_of
-from air_executor_provider.protocol import AirError, Refused, Settings, Unreachable, connected
+from air_executor_provider.link import AirError, Refused, Settings, Unreachable
+from air_executor_provider.protocol import connected
 
 
 def connection(**fields: Any) -> Connection:

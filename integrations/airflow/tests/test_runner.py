@@ -15,7 +15,7 @@ from conftest import until
 
 from air_executor_provider import policy
 from air_executor_provider.hook import AirExecutorHook
-from air_executor_provider.protocol import Refused, Settings
+from air_executor_provider.link import Refused, Settings
 from air_executor_provider.runner import AirRunnerOperator, air_runner, claim_of, nats_of
 
 CLAIM: dict[str, Any] = {

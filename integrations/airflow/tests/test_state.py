@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from air_executor_provider import identity, state
-from air_executor_provider.protocol import Refused
+from air_executor_provider.link import Refused
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs/schemas/state.json").read_text())
 AT = datetime(2026, 1, 31, 8, tzinfo=timezone.utc)

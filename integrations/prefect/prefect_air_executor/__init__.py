@@ -1,7 +1,7 @@
 """Air-Executor for Prefect: jobs of durable tasks from flows, and a worker of the type `air`.
 
 Start at `jobs` (what flows call), `executor` (the connection, a block), `worker` (flow runs as tasks), `runner`
-(runners as flow runs) and `protocol` (what is said to NATS; it knows nothing of Prefect).
+(runners as flow runs). `protocol` is what is said to NATS, `state` its part without I/O: nothing of Prefect is in them.
 """
 
 from prefect_air_executor.executor import AirExecutor
@@ -16,7 +16,8 @@ from prefect_air_executor.jobs import (
     submit_job,
     wait_for_job,
 )
-from prefect_air_executor.protocol import AirError, Record, State, Task
+from prefect_air_executor.protocol import AirError
+from prefect_air_executor.state import Record, State, Task
 from prefect_air_executor.worker import AirWorker
 
 __all__ = [

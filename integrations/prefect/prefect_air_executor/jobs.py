@@ -27,7 +27,8 @@ from prefect.logging import get_logger, get_run_logger
 from prefect.utilities.slugify import slugify
 
 from prefect_air_executor.executor import AirExecutor
-from prefect_air_executor.protocol import AirError, Client, Record, State, Task, check_job
+from prefect_air_executor.protocol import AirError, Client
+from prefect_air_executor.state import Record, State, Task, check_job
 
 _SUBMITTED = "prefect-submitted"
 _DIGEST = "prefect-tasks"

@@ -39,7 +39,8 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from pydantic import Field
 
 from prefect_air_executor.executor import AirExecutor
-from prefect_air_executor.protocol import AirError, Client, Record, Task
+from prefect_air_executor.protocol import AirError, Client
+from prefect_air_executor.state import Record, Task
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun

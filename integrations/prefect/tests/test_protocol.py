@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 from installation import ROOT, Air, auntil
 
-from prefect_air_executor.protocol import (
-    AirError,
-    Client,
-    NotInstalled,
-    Task,
-    cancelled,
-    format_time,
-    parse_span,
-    parse_time,
-)
+from prefect_air_executor.protocol import AirError, Client, NotInstalled
+from prefect_air_executor.state import Task, cancelled, format_time, parse_span, parse_time
 
 GOLDEN = ROOT / "protocol/tests/golden/v1"
 NOW = datetime(2026, 1, 31, 8, 0, 20, 250_000, timezone.utc)

@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from . import state as rules
-from .protocol import Air, AirError, Record, Refused, Task, Unreachable, check_job, now
+from .link import AirError, Refused, Unreachable
+from .protocol import Air, Record, Task, check_job, now
 
 WaitFor = Literal["tasks", "job", "family"]
 #: Time for which a submit waits until a cancel of the same job is done.

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from airflow.sdk import BaseHook, Connection
 
 from .attach import Plan, is_over
-from .protocol import Air, AirError, Record, Refused, Settings, connected
+from .link import AirError, Refused, Settings
+from .protocol import Air, Record, connected
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .protocol import Refused, Task, check_job
+from .link import Refused
+from .protocol import Task, check_job
 from .state import digest, readable
 
 

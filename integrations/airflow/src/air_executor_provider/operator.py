@@ -16,7 +16,8 @@ from airflow.triggers.base import StartTriggerArgs
 from .attach import Outcome, Plan, Submitted, is_over, outcome, outputs, submit, wait
 from .hook import AirExecutorHook, cancel_unfinished, run
 from .identity import identify, ids_of, job_of, owner_of
-from .protocol import AirError, Settings, Task, Unreachable, connected
+from .link import AirError, Settings, Unreachable
+from .protocol import Task, connected
 from .trigger import JOB_KEY, AirExecutorTrigger, hold
 
 if TYPE_CHECKING:

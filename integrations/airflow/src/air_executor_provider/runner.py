@@ -24,7 +24,7 @@ from airflow.sdk import DAG, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from .hook import AirExecutorHook
-from .protocol import AirError, Refused, Settings
+from .link import AirError, Refused, Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

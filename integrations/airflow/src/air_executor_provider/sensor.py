@@ -10,8 +10,9 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from .hook import AirExecutorHook, run
+from .link import AirError, Settings, Unreachable
 from .operator import AirExecutorJobLink
-from .protocol import AirError, Settings, Unreachable, check_job, connected
+from .protocol import check_job, connected
 from .trigger import AirExecutorJobTrigger, hold, look
 
 if TYPE_CHECKING:

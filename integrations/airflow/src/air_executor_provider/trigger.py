@@ -18,7 +18,8 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from .attach import Outcome, Plan, outcome, outputs, submit, wait
 from .hook import AirExecutorHook, cancel_unfinished, dashboard_of
 from .identity import identify, ids_of, owner_of
-from .protocol import Air, AirError, Task, Unreachable, connected
+from .link import AirError, Unreachable
+from .protocol import Air, Task, connected
 from .state import FINAL, is_over, to_time
 
 #: Key of the XCom with the name of the job.
