@@ -3,6 +3,7 @@
 //! It is one blob for each task, whose name follows from the task's: so that a runner that is killed has left it, and no
 //! record needs to name it.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use air_protocol::agent::{Failure, session_blob};
@@ -43,31 +44,45 @@ pub(super) async fn load(hold: &Hold, claude: &Claude, last: &Record) -> Option<
     }
 }
 
-/// Saves after each turn, but not too often; ends with `turns`.
-pub(super) async fn save_as_it_grows(hold: &Hold, stage: &Stage, mut turns: watch::Receiver<u64>) {
+/// Saves while the session grows, but not too often; ends with `turns`.
+pub(super) async fn save_as_it_grows(hold: &Hold, stage: &Stage, turns: watch::Receiver<u64>) {
     let name = name(hold);
-    let mut before = 0;
-    while turns.changed().await.is_ok() {
-        let begun = Instant::now();
+    let before = Cell::new(0);
+    let save = async || {
         let saved = stage.saved();
-        let Some(saved) = saved.filter(|saved| saved.lines.len() != before) else {
-            sleep(Duration::from_millis(100)).await;
-            continue;
+        let Some(saved) = saved.filter(|saved| saved.lines.len() != before.get()) else {
+            return false;
         };
         match hold.nats.put_blob(&name, &saved.encode()).await {
-            Ok(()) => before = saved.lines.len(),
+            Ok(()) => before.set(saved.lines.len()),
             Err(error) => tracing::debug!(%error, "the session is saved later"),
         }
-        let rest = EVERY.max(begun.elapsed() * REST);
-        tokio::select! {
-            () = sleep(rest) => {}
-            () = ended(&mut turns) => return,
+        true
+    };
+    after_turns(turns, save).await;
+}
+
+/// Saves after each turn, and again after a rest as long as there was something new: the CLI tells a turn before it writes it
+/// down, and the next one may be long in coming. Ends with `turns`.
+async fn after_turns(mut turns: watch::Receiver<u64>, save: impl AsyncFn() -> bool) {
+    while turns.changed().await.is_ok() {
+        let mut is_first = true;
+        loop {
+            let begun = Instant::now();
+            if !save().await && !is_first {
+                break;
+            }
+            is_first = false;
+            tokio::select! {
+                () = sleep(EVERY.max(begun.elapsed() * REST)) => {}
+                () = ended(&turns) => return,
+            }
         }
     }
 }
 
 /// Waits for the end of the turns.
-async fn ended(turns: &mut watch::Receiver<u64>) {
+async fn ended(turns: &watch::Receiver<u64>) {
     let mut turns = turns.clone();
     while turns.changed().await.is_ok() {}
 }
@@ -104,5 +119,47 @@ pub(crate) async fn forget(hold: &Hold, has_tree: bool) {
     }
     if let Err(error) = hold.nats.delete_blob(&name(hold)).await {
         tracing::debug!(%error, "the session stays until its record goes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The CLI tells of a call of a tool, and writes it down a little later, while the tool works for long.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_after_it_was_told_is_saved_while_the_next_turn_is_awaited() {
+        let (turn, turns) = watch::channel(0_u64);
+        let written = Cell::new(0);
+        let saved = Cell::new(0);
+        let save = async || saved.replace(written.get()) != written.get();
+        let cli = async {
+            turn.send_modify(|turns| *turns += 1);
+            sleep(EVERY / 2).await;
+            written.set(1);
+            sleep(2 * EVERY).await;
+            assert_eq!(saved.get(), 1);
+            drop(turn);
+        };
+        tokio::join!(after_turns(turns, save), cli);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_in_a_row_are_saved_at_most_every_so_often() {
+        let (turn, turns) = watch::channel(0_u64);
+        let times = Cell::new(0);
+        let save = async || {
+            times.set(times.get() + 1);
+            true
+        };
+        let cli = async {
+            for _ in 0..100 {
+                turn.send_modify(|turns| *turns += 1);
+                sleep(EVERY / 10).await;
+            }
+            drop(turn);
+        };
+        tokio::join!(after_turns(turns, save), cli);
+        assert!((9..=11).contains(&times.get()), "{}", times.get());
     }
 }
