@@ -2,15 +2,21 @@
 
 use std::path::Path;
 
+use async_nats::jetstream::object_store::{
+    DeleteErrorKind, InfoErrorKind, ObjectInfo, ObjectStore,
+};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
-use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
+use crate::request::Backoff;
 use crate::{Error, Nats};
 
+/// Times that the same blob lacks a part before that is an error: a replica that lags names one that was replaced.
+const LACKS_MAX: u32 = 8;
+
 impl Nats {
-    async fn blobs(&self) -> Result<async_nats::jetstream::object_store::ObjectStore, Error> {
+    async fn blobs(&self) -> Result<ObjectStore, Error> {
         self.context
             .get_object_store(&self.names.blobs_bucket())
             .await
@@ -42,20 +48,55 @@ impl Nats {
 
     /// The blob of a name; none when there is none.
     ///
+    /// Its parts are asked for one by one: the client's own reader waits for ever for those of a blob that is replaced or
+    /// deleted while it is read.
+    ///
     /// # Errors
-    /// [`Error`] when NATS does not answer as it should.
+    /// [`Error`] when NATS does not answer as it should, or keeps only a part of the blob.
     pub async fn get_blob(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        use async_nats::jetstream::object_store::GetErrorKind;
-        let mut object = match self.blobs().await?.get(name).await {
-            Ok(object) => object,
-            Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::closed(error)),
-        };
-        let mut bytes = Vec::new();
-        object
-            .read_to_end(&mut bytes)
-            .await
-            .map_err(Error::answer)?;
+        let (mut before, mut times, mut backoff) = (String::new(), 0, Backoff::new());
+        loop {
+            let Some(info) = self.blob_info(name).await? else {
+                return Ok(None);
+            };
+            if let Some(bytes) = self.parts_of(&info).await? {
+                return Ok(Some(bytes));
+            }
+            times = if info.nuid == before { times + 1 } else { 1 };
+            if times == LACKS_MAX {
+                return Err(Error::answer(format_args!(
+                    "the blob {name} lacks a part of its bytes"
+                )));
+            }
+            before = info.nuid;
+            backoff.wait().await;
+        }
+    }
+
+    /// What is stored under a name.
+    async fn blob_info(&self, name: &str) -> Result<Option<ObjectInfo>, Error> {
+        match self.blobs().await?.info(name).await {
+            Ok(info) => Ok(Some(info).filter(|info| !info.deleted)),
+            Err(error) if error.kind() == InfoErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::closed(error)),
+        }
+    }
+
+    /// All bytes of a blob; none where some are missing, since it was replaced or deleted meanwhile.
+    async fn parts_of(&self, info: &ObjectInfo) -> Result<Option<Vec<u8>>, Error> {
+        let bucket = self.names.blobs_bucket();
+        let (stream, subject) = (
+            format!("OBJ_{bucket}"),
+            format!("$O.{bucket}.C.{}", info.nuid),
+        );
+        let (mut bytes, mut from) = (Vec::new(), 1);
+        while bytes.len() < info.size {
+            let Some(part) = self.next_of_leader(&stream, &subject, from).await? else {
+                return Ok(None);
+            };
+            bytes.extend_from_slice(&part.payload);
+            from = part.seq + 1;
+        }
         Ok(Some(bytes))
     }
 
@@ -64,12 +105,7 @@ impl Nats {
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
     pub async fn has_blob(&self, name: &str) -> Result<bool, Error> {
-        use async_nats::jetstream::object_store::InfoErrorKind;
-        match self.blobs().await?.info(name).await {
-            Ok(info) => Ok(!info.deleted),
-            Err(error) if error.kind() == InfoErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::closed(error)),
-        }
+        Ok(self.blob_info(name).await?.is_some())
     }
 
     /// Deletes the blob of a name and every trace of it; says whether there was one.
@@ -77,7 +113,6 @@ impl Nats {
     /// # Errors
     /// [`Error`] when NATS does not answer as it should.
     pub async fn delete_blob(&self, name: &str) -> Result<bool, Error> {
-        use async_nats::jetstream::object_store::DeleteErrorKind;
         match self.blobs().await?.delete(name).await {
             Err(error) if error.kind() == DeleteErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Error::closed(error)),

@@ -174,6 +174,17 @@ impl Nats {
             .await
     }
 
+    /// The next message of a subject from the sequence `from` on, as the leader has it.
+    pub(crate) async fn next_of_leader(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+    ) -> Result<Option<Stored>, Error> {
+        let next = json!({ "seq": from, "next_by_subj": subject });
+        self.get_leader(stream, &next).await
+    }
+
     async fn get_leader(&self, stream: &str, body: &Value) -> Result<Option<Stored>, Error> {
         let operation = format!("STREAM.MSG.GET.{stream}");
         match request::read(|| self.api::<LeaderGet>(&operation, body)).await {

@@ -301,6 +301,43 @@ async fn blobs_come_back_as_they_were() {
     assert_eq!(left, 0, "not even a marker is left");
 }
 
+/// Who reads a blob has the one or the other, and never waits for parts that are gone.
+#[tokio::test]
+async fn a_blob_that_is_replaced_all_the_time_can_be_read() {
+    let server = Server::start();
+    let nats = server.connect_init().await;
+    let bytes = |n: u8| vec![n; 300_000];
+    nats.put_blob("b", &bytes(0)).await.unwrap();
+    let write = async {
+        for n in 1..100 {
+            nats.put_blob("b", &bytes(n)).await.unwrap();
+        }
+        nats.delete_blob("b").await.unwrap();
+    };
+    let read = async {
+        let mut reads = 0;
+        while let Some(found) = nats.get_blob("b").await.unwrap() {
+            assert_eq!(found, bytes(found[0]));
+            reads += 1;
+        }
+        reads
+    };
+    let ((), reads) = tokio::join!(write, read);
+    assert!(reads > 1, "{reads}");
+}
+
+/// One of which a part is gone for good is told, and not waited for.
+#[tokio::test]
+async fn a_blob_that_lacks_a_part_is_told() {
+    let server = Server::start();
+    let nats = server.connect_init().await;
+    nats.put_blob("b", &[7; 300_000]).await.unwrap();
+    let parts = "$O.air-blobs.C.>";
+    nats.purge("OBJ_air-blobs", parts, Some(1)).await.unwrap();
+    let told = nats.get_blob("b").await.unwrap_err().to_string();
+    assert!(told.contains("the blob b lacks"), "{told}");
+}
+
 #[tokio::test]
 async fn any_of_several_servers_will_do() {
     let server = Server::start();
