@@ -1,5 +1,7 @@
 //! Tests of what is remembered of a queue between looks, and of what is asked to know more.
 
+use air_protocol::approval::Rules;
+
 use super::*;
 
 #[test]
@@ -14,6 +16,22 @@ fn the_age_of_records_is_looked_at_once_a_minute() {
     );
     assert!(backlog.is_time_to_expire(NOW.after(EXPIRY_EVERY)));
     assert!(!backlog.is_time_to_expire(NOW.after(EXPIRY_EVERY)));
+}
+
+#[test]
+fn other_rules_tell_nothing_again_and_make_no_look_due() {
+    let rules = |text: &str| Rules::of(&air_protocol::codec::decode_spec(text.as_bytes()).unwrap());
+    let messages = || vec![message(1, "b", 1, &["a"])];
+    let mut backlog = backlog(messages(), &[]);
+    assert!(backlog.is_time_to_expire(NOW));
+    assert_eq!(backlog.newly_blocked().len(), 1);
+    backlog.heed(rules(r#"{"approval": [{"command": "tr*"}]}"#));
+    backlog.admit(messages(), &lasts(&[], 100), 0, NOW);
+    assert!(!backlog.is_time_to_expire(NOW), "it was done just now");
+    assert!(
+        backlog.newly_blocked().is_empty(),
+        "that b waits was told before"
+    );
 }
 
 #[test]
