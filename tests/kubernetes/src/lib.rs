@@ -11,14 +11,13 @@
 
 mod alone;
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use air_tests::conformance::{Ground, Stand, is_process_left};
-use air_tests::{ok, try_output};
+use air_tests::{ok, ok_with, try_output};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -42,13 +41,10 @@ pub fn kubectl(args: &[&str]) -> Command {
 /// Makes objects, or changes them.
 pub fn apply(objects: &[Value]) {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-    let mut command = kubectl(&["apply", "--filename", "-"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(list.to_string().as_bytes()).unwrap();
-    drop(stdin);
-    assert!(child.wait().unwrap().success(), "{list}");
+    ok_with(
+        &mut kubectl(&["apply", "--filename", "-"]),
+        &list.to_string(),
+    );
 }
 
 /// An object of the cluster; none where it is not there.

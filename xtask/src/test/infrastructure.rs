@@ -54,6 +54,9 @@ impl Infrastructure {
             test.env("AIR_IMAGES", images::build(docker)?)
                 .env("AIR_DOCKER_COMPOSE", tools::docker_compose()?)
                 .envs(docker.env());
+            if needs.chart {
+                test.env("AIR_HELM", tools::helm()?);
+            }
             if needs.cluster {
                 running.cluster = Some(Cluster::start(docker)?);
             }
@@ -82,6 +85,8 @@ pub(super) struct Running {
 struct Needs {
     images: bool,
     cluster: bool,
+    /// What installs the chart of managers.
+    chart: bool,
     schedulers: bool,
     /// An Airflow whose tasks are pods.
     pods: bool,
@@ -92,10 +97,12 @@ impl Needs {
         let named = |package: &str| !names_a_package(args) || args.iter().any(|arg| arg == package);
         let schedulers = others && named(SCHEDULERS);
         let pods = docker && schedulers && takes_test(args, PODS);
-        let cluster = docker && (pods || others && named(KUBERNETES));
+        let chart = docker && others && named(KUBERNETES);
+        let cluster = chart || pods;
         Self {
             images: docker && (cluster || named(CONTAINERS)),
             cluster,
+            chart,
             schedulers,
             pods,
         }
@@ -147,6 +154,7 @@ mod tests {
         let all = Needs {
             images: true,
             cluster: true,
+            chart: true,
             schedulers: true,
             pods: true,
         };
@@ -154,6 +162,7 @@ mod tests {
         let only_images = Needs {
             images: true,
             cluster: false,
+            chart: false,
             schedulers: false,
             pods: false,
         };

@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Recipe, kubernetes, version_of};
+use super::recipes::Recipe;
+use super::{kubernetes, version_of};
 use crate::command;
 use crate::error::{Error, Result};
 

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod deploy;
 mod ends;
 mod pods;
 mod quota;
