@@ -16,6 +16,11 @@ fn the_age_of_records_is_looked_at_once_a_minute() {
     );
     assert!(backlog.is_time_to_expire(NOW.after(EXPIRY_EVERY)));
     assert!(!backlog.is_time_to_expire(NOW.after(EXPIRY_EVERY)));
+    backlog.expire_again();
+    assert!(
+        backlog.is_time_to_expire(NOW.after(EXPIRY_EVERY)),
+        "more may be left"
+    );
 }
 
 #[test]
