@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Installation, Server
 
-from air_executor_provider import attach
+from air_executor_provider import attach, protocol
 from air_executor_provider.hook import cancel_unfinished
 from air_executor_provider.link import Refused, Settings, Unreachable
 from air_executor_provider.protocol import Air, connected
@@ -155,6 +155,24 @@ async def test_a_family_is_waited_for_and_its_failures_told(air: Installation) -
         assert again.again == 1
         assert not (await ended(client, again.plan)).succeeded
     air.verify()
+
+
+async def test_an_output_that_is_gone_or_lacks_a_part_is_told(
+    resting: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE_S", 2.0)
+    async with connected(settings(resting)) as client:
+        jetstream = client.nats.jetstream()
+        store = await jetstream.object_store("air-blobs")
+        await store.put("b", b'"x"')
+        record = {"task": "t", "output_blob": "b"}
+        assert await client.output(record) == "x"
+        await jetstream.purge_stream("OBJ_air-blobs", subject="$O.air-blobs.C.>")
+        with pytest.raises(Unreachable, match="the output of t cannot be read"):
+            await client.output(record)
+        await store.delete("b")
+        with pytest.raises(Unreachable, match="was the job removed"):
+            await client.output(record)
 
 
 async def test_a_job_is_cancelled_by_the_protocol(air: Installation) -> None:

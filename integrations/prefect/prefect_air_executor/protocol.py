@@ -217,12 +217,24 @@ class Client:
         return found
 
     async def output(self, record: Record) -> Any:
-        """The result of a task, also where it was too large for its record."""
+        """The result of a task, also where it was too large for its record.
+
+        Raises:
+            AirError: it is not there, or not all of it.
+        """
         blob = record.body.get("output_blob")
         if blob is None:
             return record.body.get("output")
-        store = await self._jetstream.object_store(f"{self.prefix}-blobs")
-        return json.loads((await store.get(blob)).data or b"null")
+        try:
+            store = await self._jetstream.object_store(f"{self.prefix}-blobs")
+            # One that is deleted while it is read would be waited for without end.
+            found = await asyncio.wait_for(store.get(blob), PATIENCE)
+        except (nats.js.errors.Error, nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
+            raise AirError(
+                f"the output of task `{record.task}` cannot be read from `{self.prefix}-blobs`: {error!r}; "
+                "was the job removed, or its records' time (`keep`) over?"
+            ) from error
+        return json.loads(found.data or b"null")
 
     async def is_queued(self, job: str, *, patience: float = PATIENCE) -> bool:
         """Whether the queue of a job holds a message."""

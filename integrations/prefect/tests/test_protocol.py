@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from installation import ROOT, Air, auntil
 
+from prefect_air_executor import protocol
 from prefect_air_executor.protocol import AirError, Client, NotInstalled
-from prefect_air_executor.state import Task, cancelled, format_time, parse_span, parse_time
+from prefect_air_executor.state import Record, Task, cancelled, format_time, parse_span, parse_time
 
 GOLDEN = ROOT / "protocol/tests/golden/v1"
 NOW = datetime(2026, 1, 31, 8, 0, 20, 250_000, timezone.utc)
@@ -226,6 +227,24 @@ async def test_a_record_in_messagepack_and_an_output_in_a_blob(client: Client, j
     assert await client.output(small_record) == [1, 2]
     assert "output_blob" in large_record.body
     assert await client.output(large_record) == "x" * 700_000
+
+
+async def test_an_output_that_is_gone_or_lacks_a_part_is_told(
+    client: Client, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE", 2.0)
+    jetstream = client.nats.jetstream()
+    store = await jetstream.object_store("air-blobs")
+    await store.put(job, b'"x"')
+    record = Record("t", "succeeded", 1, {"output_blob": job})
+    assert await client.output(record) == "x"
+    blob = await store.get_info(job)
+    await jetstream.purge_stream("OBJ_air-blobs", subject=f"$O.air-blobs.C.{blob.nuid}")
+    with pytest.raises(AirError, match="output of task `t` cannot be read"):
+        await client.output(record)
+    await store.delete(job)
+    with pytest.raises(AirError, match="was the job removed"):
+        await client.output(record)
 
 
 async def test_a_message_that_is_no_task_is_the_end_of_its_job(client: Client, job: str) -> None:

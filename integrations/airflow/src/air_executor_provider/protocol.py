@@ -16,10 +16,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
+import nats.errors
+import nats.js.errors
 from nats.aio.client import Client as NatsClient
 
 from . import state as rules
-from .link import WRONG_SEQUENCE, Key, Link, Refused, Settings
+from .link import PATIENCE_S, WRONG_SEQUENCE, Key, Link, Refused, Settings, Unreachable
 
 Record = dict[str, Any]
 Task = dict[str, Any]
@@ -155,12 +157,22 @@ class Air(Link):
                 return
 
     async def output(self, record: Record) -> Any:
-        """The result of a task, from its record or from the object store."""
-        if blob := record.get("output_blob"):
+        """The result of a task, from its record or from the object store.
+
+        :raises Unreachable: it is not there, or not all of it.
+        """
+        if not (blob := record.get("output_blob")):
+            return record.get("output")
+        try:
             store = await self.nats.jetstream().object_store(self._blobs)
-            data = (await store.get(blob)).data
-            return json.loads(data or b"null")
-        return record.get("output")
+            # One that is deleted while it is read would be waited for without end.
+            data = (await asyncio.wait_for(store.get(blob), PATIENCE_S)).data
+        except (nats.js.errors.Error, nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
+            raise Unreachable(
+                f"the output of {record.get('task')} cannot be read from {self._blobs} at {self.settings.where}: "
+                f"{error or type(error).__name__}; was the job removed, or its records' time (`keep`) over?"
+            ) from error
+        return json.loads(data or b"null")
 
     # --- keys -----------------------------------------------------------------------------------------------------
 
