@@ -18,12 +18,18 @@ fn deploy(path: &str) -> String {
     root.join("deploy").join(path).display().to_string()
 }
 
-fn helm(args: &[&str]) -> Command {
+/// What a line of `helm` says.
+fn helm(line: &str) -> String {
     let variable = |name| std::env::var(name).unwrap();
     let mut helm = Command::new(variable("AIR_HELM"));
-    helm.args(args)
+    helm.args(line.split(' '))
         .env("KUBECONFIG", variable("AIR_KUBECONFIG"));
-    helm
+    ok(&mut helm)
+}
+
+/// What a line of `kubectl` says.
+fn ask(line: &str) -> String {
+    ok(kubectl(&[]).args(line.split(' ')))
 }
 
 async fn installation() -> Installation {
@@ -36,34 +42,21 @@ async fn installation() -> Installation {
 
 /// The secret with which managers, and by them runners, reach NATS.
 fn hand_over(air: &Installation, namespace: &str) {
-    let url = format!("--from-literal=NATS_URL={}", air.server.url());
-    let secret = ["create", "secret", "generic", "air-nats", &url];
-    ok(kubectl(&["--namespace", namespace]).args(secret));
+    let url = air.server.url();
+    ask(&format!(
+        "create secret generic air-nats --namespace {namespace} --from-literal=NATS_URL={url}"
+    ));
 }
 
 fn delete(namespace: &str) {
-    ok(&mut kubectl(&[
-        "delete",
-        "namespace",
-        namespace,
-        "--ignore-not-found",
-    ]));
+    ask(&format!("delete namespace {namespace} --ignore-not-found"));
 }
 
 /// Three managers are up, and a job is done although all of them are deleted in the middle of its task.
 async fn work_goes_on_without_these_managers(air: &Installation, namespace: &str) {
-    let of = |args: &[&str]| {
-        let mut command = kubectl(args);
-        command.args(["--namespace", namespace]);
-        ok(&mut command)
-    };
-    of(&[
-        "rollout",
-        "status",
-        "deployment/air-manager",
-        "--timeout=5m",
-    ]);
-    let until_told = "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
+    let of = |line: &str| ask(&format!("--namespace {namespace} {line}"));
+    of("rollout status deployment/air-manager --timeout=5m");
+    let until_told = "while [ ! -e /tmp/go ]; do sleep 0.1; done";
     let task = json!({ "id": "t", "run": until_told });
     air.publish("j", &task.to_string()).await;
     let runs = |state: &JobState| {
@@ -71,17 +64,10 @@ async fn work_goes_on_without_these_managers(air: &Installation, namespace: &str
         matches!(phase, Some(Phase::Running(_)))
     };
     let runner = air.wait_state("j", runs).await.lease().unwrap().runner;
-    of(&["delete", "pods", "--selector", "app=air-manager"]);
     let pods = pods_of(namespace, runner);
-    of(&[
-        "exec",
-        name_of(&pods[0]),
-        "--container",
-        "task",
-        "--",
-        "touch",
-        "/tmp/go",
-    ]);
+    of("delete pods --selector app=air-manager");
+    let pod = name_of(&pods[0]);
+    of(&format!("exec {pod} --container task -- touch /tmp/go"));
     air.wait_completed("j").await;
     let record = air.record("j", "t").await.unwrap();
     assert_eq!((record.attempt, record.run), (1, Some(runner)));
@@ -92,11 +78,8 @@ async fn work_goes_on_without_these_managers(air: &Installation, namespace: &str
 async fn managers_by_the_manifests() {
     delete(NAMESPACE);
     let air = installation().await;
-    ok(&mut kubectl(&[
-        "apply",
-        "--filename",
-        &deploy("kubernetes/managers.yaml"),
-    ]));
+    let manifests = deploy("kubernetes/managers.yaml");
+    ask(&format!("apply --filename {manifests}"));
     hand_over(&air, NAMESPACE);
     work_goes_on_without_these_managers(&air, NAMESPACE).await;
     delete(NAMESPACE);
@@ -107,20 +90,17 @@ async fn managers_by_the_chart() {
     let namespace = "air-by-chart";
     delete(namespace);
     let air = installation().await;
-    ok(&mut kubectl(&["create", "namespace", namespace]));
-    let level = "pod-security.kubernetes.io/enforce=restricted";
-    ok(&mut kubectl(&["label", "namespace", namespace, level]));
+    ask(&format!("create namespace {namespace}"));
+    ask(&format!(
+        "label namespace {namespace} pod-security.kubernetes.io/enforce=restricted"
+    ));
     hand_over(&air, namespace);
     let chart = deploy("helm/air-executor");
-    ok(
-        helm(&["install", "air", &chart, "--namespace", namespace]).args([
-            "--wait",
-            "--timeout",
-            "5m",
-        ]),
-    );
+    helm(&format!(
+        "install air {chart} --namespace {namespace} --wait --timeout 5m"
+    ));
     work_goes_on_without_these_managers(&air, namespace).await;
-    ok(&mut helm(&["uninstall", "air", "--namespace", namespace]));
+    helm(&format!("uninstall air --namespace {namespace}"));
     delete(namespace);
 }
 
@@ -129,25 +109,16 @@ async fn managers_by_the_chart() {
 fn the_chart_makes_what_the_manifests_say() {
     let manifests = objects(&std::fs::read_to_string(deploy("kubernetes/managers.yaml")).unwrap());
     let chart = deploy("helm/air-executor");
-    let chart = objects(&ok(&mut helm(&[
-        "template",
-        "air",
-        &chart,
-        "--namespace",
-        NAMESPACE,
-    ])));
+    let chart = objects(&helm(&format!(
+        "template air {chart} --namespace {NAMESPACE}"
+    )));
     assert_eq!(chart, manifests);
 }
 
 /// Objects in YAML, without what a chart leaves to its release.
 fn objects(yaml: &str) -> Vec<Value> {
-    let mut convert = kubectl(&[
-        "create",
-        "--dry-run=client",
-        "--output=json",
-        "--filename=-",
-    ]);
-    let json = ok_with(&mut convert, yaml);
+    let convert = "create --dry-run=client --output=json --filename=-";
+    let json = ok_with(kubectl(&[]).args(convert.split(' ')), yaml);
     let all = serde_json::Deserializer::from_str(&json).into_iter::<Value>();
     let all = all.flat_map(|object| match object.unwrap() {
         Value::Object(list) if list["kind"] == "List" => list["items"].as_array().unwrap().clone(),
@@ -159,16 +130,11 @@ fn objects(yaml: &str) -> Vec<Value> {
 }
 
 fn plain(mut object: Value) -> Value {
-    object["metadata"]
-        .as_object_mut()
-        .unwrap()
-        .remove("namespace");
-    object["metadata"]
-        .as_object_mut()
-        .unwrap()
-        .remove("annotations");
-    if let Some(template) = object.pointer_mut("/spec/template/metadata") {
-        template.as_object_mut().unwrap().remove("annotations");
+    for metadata in ["/metadata", "/spec/template/metadata"] {
+        if let Some(Value::Object(metadata)) = object.pointer_mut(metadata) {
+            metadata.remove("namespace");
+            metadata.remove("annotations");
+        }
     }
     if let Some(config) = object.pointer_mut("/data/manager.toml") {
         let lines = config.as_str().unwrap().lines();
