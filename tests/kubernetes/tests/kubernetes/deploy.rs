@@ -1,5 +1,6 @@
 //! Managers as pods, by the manifests and by the Helm chart in `deploy`, with the rights that these give them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -115,8 +116,8 @@ fn the_chart_makes_what_the_manifests_say() {
     assert_eq!(chart, manifests);
 }
 
-/// Objects in YAML, without what a chart leaves to its release.
-fn objects(yaml: &str) -> Vec<Value> {
+/// Objects in YAML by their kinds, without what a chart leaves to its release.
+fn objects(yaml: &str) -> BTreeMap<String, Value> {
     let convert = "create --dry-run=client --output=json --filename=-";
     let json = ok_with(kubectl(&[]).args(convert.split(' ')), yaml);
     let all = serde_json::Deserializer::from_str(&json).into_iter::<Value>();
@@ -124,8 +125,9 @@ fn objects(yaml: &str) -> Vec<Value> {
         Value::Object(list) if list["kind"] == "List" => list["items"].as_array().unwrap().clone(),
         one => vec![one],
     });
-    all.filter(|object| object["kind"] != "Namespace")
-        .map(plain)
+    let by_kind = all.map(|object| (object["kind"].to_string(), plain(object)));
+    by_kind
+        .filter(|(kind, _)| !kind.contains("Namespace"))
         .collect()
 }
 
