@@ -49,7 +49,7 @@ pub(crate) async fn recover(shared: &Shared, suspect: &Suspect) -> Result<Option
     shared.tell(Kind::Lost, job, data.clone()).await;
     // Wherever it ran: its id is its own, and who sees none of its processes finds nothing.
     let killed = shared.fleet.kill(&lease.backend, lease.runner).await;
-    let suspect = &known_better(suspect, &killed);
+    let suspect = &known_better(suspect, killed.found());
     let why = suspect.why.as_str();
     let claim = Claim {
         fence,
@@ -84,11 +84,8 @@ pub(crate) fn why(exit: Exit) -> Why {
 }
 
 /// A runner that was only missed may be found to have ended in a way that says more.
-fn known_better(suspect: &Suspect, killed: &Killed) -> Suspect {
-    let found = killed
-        .found()
-        .map(why)
-        .filter(|why| *why != Why::ProcessGone);
+fn known_better(suspect: &Suspect, found: Option<Exit>) -> Suspect {
+    let found = found.map(why).filter(|why| *why != Why::ProcessGone);
     Suspect {
         why: found.unwrap_or(suspect.why),
         ..suspect.clone()
@@ -243,5 +240,22 @@ mod tests {
         assert_eq!((data.attempt, data.fence), (Some(2), Some(7)));
         assert_eq!(data.run, Some(lease.runner));
         assert_eq!(data.reason.as_deref(), Some("it froze"));
+    }
+
+    #[test]
+    fn what_is_found_of_a_runner_that_was_missed_counts_if_it_says_more() {
+        let suspect = Suspect {
+            job: "j".parse().unwrap(),
+            revision: 7,
+            why: Why::Silent,
+        };
+        let why = |found| known_better(&suspect, found).why;
+        assert_eq!(why(None), Why::Silent);
+        assert_eq!(why(Some(Exit::Killed)), Why::Silent);
+        assert_eq!(why(Some(Exit::Code(1))), Why::Silent);
+        assert_eq!(why(Some(Exit::OutOfMemory)), Why::OutOfMemory);
+        assert_eq!(why(Some(Exit::Code(75))), Why::Unavailable);
+        let known = known_better(&suspect, Some(Exit::Evicted));
+        assert_eq!((known.job, known.revision), (suspect.job, 7));
     }
 }

@@ -31,7 +31,7 @@ fn task_of(attempt: &Attempt<'_>, fanout: Fanout) -> NewTask {
         parent: Some(fanout.parent.clone()),
         task: Task::new(Work::Fanout(fanout)),
         attempt: 1,
-        leash: attempt.below(),
+        leash: attempt.found.below(),
         traceparent: attempt.found.queued.traceparent.clone(),
     }
 }
@@ -117,7 +117,7 @@ async fn load(attempt: &Attempt<'_>, fanout: &Fanout) -> Result<Vec<NewTask>, St
         task,
         attempt: 1,
         parent: Some(fanout.parent.clone()),
-        leash: attempt.below(),
+        leash: attempt.found.below(),
         traceparent: attempt.found.queued.traceparent.clone(),
     };
     let mut tasks: Vec<_> = tasks.into_iter().map(new).collect();

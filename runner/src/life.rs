@@ -282,7 +282,7 @@ async fn with_subtasks(attempt: &Attempt<'_>, workdir: &Workdir, mut report: Rep
         return report;
     }
     let task: &TaskId = &attempt.hold.target.task;
-    let leash = attempt.below();
+    let leash = attempt.found.below();
     let parent = Parent {
         job: &attempt.hold.job,
         task,

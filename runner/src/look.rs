@@ -4,8 +4,10 @@ use air_nats::Error;
 use air_nats::queue::Queued;
 use air_nats::records::At;
 use air_protocol::approval::Reply;
+use air_protocol::budget::Leash;
 use air_protocol::lease::Target;
 use air_protocol::spec::Spec;
+use air_protocol::task::Work;
 
 use crate::clock;
 use crate::hold::{Hold, STALE_MAX};
@@ -26,6 +28,15 @@ impl Found {
     /// What people said to the task so far.
     pub fn replies(&self) -> &[Reply] {
         self.last.as_ref().map_or(&[], |(_, last)| &last.replies)
+    }
+
+    /// What pays for sub-tasks, and how deep they stand: the rest of a family stands where its task does.
+    pub(crate) fn below(&self) -> Leash {
+        let leash = &self.queued.leash;
+        match &self.queued.task {
+            Ok(task) if matches!(task.work, Work::Fanout(_)) => leash.clone(),
+            _ => leash.below(),
+        }
     }
 }
 
@@ -81,11 +92,26 @@ async fn spec(hold: &Hold) -> Result<Spec, Error> {
 
 #[cfg(test)]
 mod tests {
-    use air_protocol::budget::Leash;
-    use air_protocol::task::{Task, Work};
+    use air_protocol::task::{Fanout, Task};
     use air_protocol::time::Time;
 
     use super::*;
+
+    fn queued(id: &str, attempt: u32) -> Queued {
+        Queued {
+            seq: 5,
+            queued: Time::default(),
+            id: id.parse().unwrap(),
+            attempt,
+            parent: None,
+            leash: Leash {
+                budget: Some("root".parse().unwrap()),
+                depth: 3,
+            },
+            traceparent: None,
+            task: Ok(Task::new(Work::Run("true".into()))),
+        }
+    }
 
     #[test]
     fn only_the_claimed_attempt_is_due_and_only_while_nobody_ended_it() {
@@ -95,20 +121,33 @@ mod tests {
             attempt: 2,
             expected: 3,
         };
-        let queued = |id: &str, attempt| Queued {
-            seq: 5,
-            queued: Time::default(),
-            id: id.parse().unwrap(),
-            attempt,
-            parent: None,
-            leash: Leash::default(),
-            traceparent: None,
-            task: Ok(Task::new(Work::Run("true".into()))),
-        };
         assert!(is_due(&target, &queued("t", 2), 3));
         assert!(!is_due(&target, &queued("t", 2), 9), "another record came");
         assert!(!is_due(&target, &queued("t", 2), 0), "its record is gone");
         assert!(!is_due(&target, &queued("u", 2), 3));
         assert!(!is_due(&target, &queued("t", 1), 3));
+    }
+
+    #[test]
+    fn sub_tasks_stand_deeper_but_for_the_rest_of_a_family() {
+        let below = |queued| {
+            let found = Found {
+                queued,
+                last: None,
+                spec: Spec::default(),
+            };
+            found.below()
+        };
+        let root = Some("root".parse().unwrap());
+        assert_eq!(below(queued("t", 1)).budget, root);
+        assert_eq!(below(queued("t", 1)).depth, 4);
+        let mut rest = queued("t", 1);
+        rest.task = Ok(Task::new(Work::Fanout(Fanout {
+            run: uuid::Uuid::nil(),
+            parent: "j/t".into(),
+            page: 1,
+            pages: 2,
+        })));
+        assert_eq!(below(rest.clone()), rest.leash);
     }
 }

@@ -2,12 +2,11 @@
 //! the names and ids that come in.
 
 use air_nats::commit::{Commit, NewTask, With};
-use air_protocol::budget::{Leash, Limits};
+use air_protocol::budget::Limits;
 use air_protocol::fate::{Fate, Tally, fate};
 use air_protocol::lease::Target;
 use air_protocol::names::JobName;
 use air_protocol::record::{Record, Status, next_attempt};
-use air_protocol::task::Work;
 use air_protocol::time::Time;
 use uuid::Uuid;
 
@@ -47,15 +46,6 @@ pub struct Claimed<'a> {
 }
 
 impl Attempt<'_> {
-    /// What pays for its sub-tasks, and how deep they stand: the rest of a family stands where its task does.
-    pub(crate) fn below(&self) -> Leash {
-        let leash = &self.found.queued.leash;
-        match &self.found.queued.task {
-            Ok(task) if matches!(task.work, Work::Fanout(_)) => leash.clone(),
-            _ => leash.below(),
-        }
-    }
-
     /// What is committed for `report`.
     pub(crate) fn commit_of(&self, report: &Report, now: Time) -> Commit {
         let hold = self.hold;
@@ -177,9 +167,12 @@ mod tests {
     use std::time::Duration;
 
     use air_nats::queue::{Invalid, Queued};
+    use air_protocol::agent::AgentRun;
+    use air_protocol::approval::Waits;
+    use air_protocol::budget::Leash;
     use air_protocol::fate::Outcome;
     use air_protocol::spec::Spec;
-    use air_protocol::task::Task;
+    use air_protocol::task::{Task, Work};
 
     use super::*;
 
@@ -263,6 +256,13 @@ mod tests {
         report.tail = Some("tail".into());
         report.started = Some(Time::from_millis(950_000));
         (report.cpu_ms, report.max_rss_kb) = (Some(11), Some(12));
+        report.waits = Some(Waits::Approval {
+            reason: "a rule".into(),
+        });
+        report.agent = Some(AgentRun {
+            session: Some("s".into()),
+            ..AgentRun::default()
+        });
         report.family.count = 13;
         report.family.jobs = vec!["k".parse().unwrap()];
         let record = commit(&found(None), &report).record;
@@ -272,6 +272,7 @@ mod tests {
         assert_eq!(record.started, report.started);
         assert_eq!((record.cpu_ms, record.max_rss_kb), (Some(11), Some(12)));
         assert_eq!((record.subtasks, record.jobs), (13, report.family.jobs));
+        assert_eq!((record.waits, record.agent), (report.waits, report.agent));
     }
 
     #[test]

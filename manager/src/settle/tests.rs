@@ -80,6 +80,7 @@ fn before(status: Status) -> Record {
     (record.failures, record.losses) = (2, 1);
     record.spec = Some(Task::new(Work::Run("false".into())));
     record.parent = Some("j/grandparent".into());
+    record.depth = 2;
     record
 }
 
@@ -143,6 +144,7 @@ fn a_record_says_whom_it_follows_and_under_which_claim() {
     assert_eq!(record.run, Some(lease().runner));
     assert_eq!((record.failures, record.losses), (2, 1));
     assert_eq!(record.parent.as_deref(), Some("j/parent"));
+    assert_eq!(Leash::of_record(&record), message(task()).leash);
     assert_eq!(record.traceparent.as_deref(), Some("trace"));
     assert_eq!(record.queued, Some(Time::from_millis(800_000)));
     assert_eq!(record.claimed, Some(Time::from_millis(900_000)));
@@ -165,6 +167,7 @@ fn what_the_message_does_not_say_any_more_the_record_before_does() {
     let base = Base::of(&target(), None, Some((3, before(Status::Retrying)))).unwrap();
     let record = base.record(&lease(), CLAIM, NOW);
     assert_eq!(record.parent.as_deref(), Some("j/grandparent"));
+    assert_eq!(record.depth, 2);
     assert_eq!(record.spec.unwrap().work, Work::Run("false".into()));
     let mut invalid = message(task());
     invalid.task = Err(Invalid {
