@@ -420,4 +420,20 @@ mod tests {
         let report = end_of(End::Signalled(9), None).unwrap();
         assert_eq!(report.signal, Some(9));
     }
+
+    #[test]
+    fn of_an_attempt_that_came_to_another_end_only_its_costs_are_left() {
+        let mut report = Report::new(Outcome::Parked);
+        report.waits = Some(Waits::Answer {
+            question: "which?".into(),
+        });
+        report.output = Some(Value::Null);
+        report.family.count = 1;
+        report.cpu_ms = Some(3);
+        let report = report.instead(Outcome::Cancelled, "why");
+        assert_eq!(report.outcome, Outcome::Cancelled);
+        assert_eq!(report.error.as_deref(), Some("why"));
+        assert_eq!((report.waits, report.output), (None, None));
+        assert_eq!((report.family.count, report.cpu_ms), (0, Some(3)));
+    }
 }

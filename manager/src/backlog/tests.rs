@@ -246,6 +246,21 @@ fn more_is_read_only_while_nothing_can_be_done() {
 }
 
 #[test]
+fn further_attempts_that_wait_are_counted() {
+    let blocked = |attempt, last: Option<u64>| {
+        let lasts: Vec<_> = last
+            .map(|seq| (seq, record("b", Status::Reset, attempt - 1)))
+            .into_iter()
+            .collect();
+        let backlog = backlog(vec![message(9, "b", attempt, &["a"])], &lasts);
+        let pick = pick(&backlog);
+        (pick.blocked.len(), pick.again)
+    };
+    assert_eq!(blocked(1, None), (1, 0));
+    assert_eq!(blocked(2, Some(8)), (1, 1));
+}
+
+#[test]
 fn what_is_remembered_is_read_anew_after_a_while_and_told_once() {
     let messages = || vec![message(1, "b", 1, &["a"])];
     let mut backlog = backlog(messages(), &[]);
