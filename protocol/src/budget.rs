@@ -65,3 +65,27 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn budgets_add_up_but_for_the_depth() {
+        let some = Budget {
+            usd: Some(Usd::from_micros(2)),
+            tokens: Some(3),
+            depth: Some(4),
+            wall: Some(Span(Duration::from_secs(5))),
+            ..Budget::default()
+        };
+        assert!(Budget::default().is_nothing() && !some.is_nothing());
+        let sum = some.plus(&some);
+        assert_eq!((sum.usd, sum.tokens), (Some(Usd::from_micros(4)), Some(6)));
+        assert_eq!((sum.turns, sum.tasks, sum.depth), (None, None, Some(4)));
+        assert_eq!(sum.wall, Some(Span(Duration::from_secs(10))));
+        assert_eq!(some.plus(&Budget::default()), some);
+    }
+}

@@ -376,6 +376,19 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_is_named_as_the_cli_names_it() {
+        for mode in [
+            PermissionMode::Default,
+            PermissionMode::AcceptEdits,
+            PermissionMode::Plan,
+            PermissionMode::DontAsk,
+            PermissionMode::BypassPermissions,
+        ] {
+            assert_eq!(json!(mode), mode.as_str());
+        }
+    }
+
+    #[test]
     fn a_text_is_the_prompt() {
         let short = read(json!("say hi")).unwrap();
         assert_eq!(short, Claude::new("say hi"));
