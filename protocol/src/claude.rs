@@ -427,6 +427,10 @@ mod tests {
     fn what_is_wrong_is_told_with_its_field() {
         for (claude, part) in [
             (json!(" "), "`claude.prompt` is empty"),
+            (
+                json!({ "prompt": { "file": " " } }),
+                "`claude.prompt` is empty",
+            ),
             (json!(7), "a prompt, or an object with `prompt`"),
             (json!({}), "missing field `prompt`"),
             (
