@@ -315,15 +315,11 @@ async fn a_blob_that_is_replaced_all_the_time_can_be_read() {
         nats.delete_blob("b").await.unwrap();
     };
     let read = async {
-        let mut reads = 0;
         while let Some(found) = nats.get_blob("b").await.unwrap() {
             assert_eq!(found, bytes(found[0]));
-            reads += 1;
         }
-        reads
     };
-    let ((), reads) = tokio::join!(write, read);
-    assert!(reads > 1, "{reads}");
+    tokio::join!(write, read);
 }
 
 /// One of which a part is gone for good is told, and not waited for.
