@@ -181,7 +181,7 @@ impl Nats {
         subject: &str,
         from: u64,
     ) -> Result<Option<Stored>, Error> {
-        let next = json!({ "seq": from, "next_by_subj": subject });
+        let next = json!({ "seq": from.max(1), "next_by_subj": subject });
         self.get_leader(stream, &next).await
     }
 
@@ -212,9 +212,8 @@ impl Nats {
         from: u64,
         count: usize,
     ) -> Result<Batch, Error> {
-        let next = json!({ "seq": from.max(1), "next_by_subj": subject });
         if self.cut.is_broken(subject, Instant::now()) {
-            let found = self.get_leader(stream, &next).await?;
+            let found = self.next_of_leader(stream, subject, from).await?;
             // Whether more follow is known by asking for them.
             return Ok(Batch {
                 pending: u64::from(found.is_some()),
@@ -222,8 +221,7 @@ impl Nats {
                 up_to: None,
             });
         }
-        let mut batch = next;
-        batch["batch"] = count.into();
+        let batch = json!({ "seq": from.max(1), "next_by_subj": subject, "batch": count });
         match self.unless_cut(self.get_batch(stream, &batch)).await? {
             Some(batch) => {
                 self.cut.read(subject);

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: builds what is measured as it is shipped, and measures it.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 
 use crate::docker::Docker;
@@ -24,15 +26,15 @@ const ROUNDS: &str = "9";
 
 /// Builds and runs a benchmark.
 pub(crate) fn run(which: Which) -> Result<()> {
-    let name = match which {
-        Which::Backends => return backends(),
-        Which::Quick => "quick",
-        Which::Fanout => "fanout",
-    };
     command::run(&mut command::cargo(
         "build --release -p airx -p air-runner -p air-bench --bins",
     ))?;
     let built = workspace::target()?.join("release");
+    let name = match which {
+        Which::Backends => return backends(&built),
+        Which::Quick => "quick",
+        Which::Fanout => "fanout",
+    };
     let mut bench = std::process::Command::new(built.join("air-bench"));
     command::run(
         bench
@@ -42,12 +44,8 @@ pub(crate) fn run(which: Which) -> Result<()> {
     )
 }
 
-/// The case `overhead` of the conformance suite, by every backend that has it, with the programs that are shipped.
-fn backends() -> Result<()> {
-    command::run(&mut command::cargo(
-        "build --release -p airx -p air-runner --bins",
-    ))?;
-    let built = workspace::target()?.join("release").display().to_string();
+/// The case `overhead` of the conformance suite, by every backend that has it, with the programs that were `built`.
+fn backends(built: &Path) -> Result<()> {
     let infrastructure = Infrastructure {
         docker: Some(Docker::start()?),
         others: true,
@@ -60,6 +58,10 @@ fn backends() -> Result<()> {
         .iter()
         .flat_map(|line| line.split(' ').map(str::to_owned))
         .collect();
-    let variables = [("AIR_OVERHEAD_ROUNDS", ROUNDS), ("AIR_BIN_DIR", &built)];
+    let built = built.display().to_string();
+    let variables = [
+        ("AIR_OVERHEAD_ROUNDS", ROUNDS),
+        ("AIR_BIN_DIR", built.as_str()),
+    ];
     test::run_with(&infrastructure, &args, &variables)
 }

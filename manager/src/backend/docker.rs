@@ -30,7 +30,6 @@ use crate::DockerOptions;
 /// Starts runners as containers.
 #[derive(Debug)]
 pub(crate) struct Docker {
-    name: String,
     options: DockerOptions,
     parts: Parts,
     link: Link,
@@ -40,14 +39,8 @@ pub(crate) struct Docker {
 
 impl Docker {
     /// Runners of the installation `system`, which reach NATS as `nats` says.
-    pub(crate) fn new(
-        name: String,
-        options: DockerOptions,
-        nats: &air_nats::Options,
-        system: &str,
-    ) -> Self {
+    pub(crate) fn new(options: DockerOptions, nats: &air_nats::Options, system: &str) -> Self {
         Self {
-            name,
             parts: Parts::new(&options, nats, system),
             link: Link::new(options.host.clone()),
             options,
@@ -155,14 +148,6 @@ enum Created {
 
 impl Host for Docker {
     type Fault = Fault;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn image(&self) -> Option<&str> {
-        self.options.image.as_deref()
-    }
 
     fn realm(&self) -> Option<String> {
         self.link.realm()

@@ -34,7 +34,6 @@ const GIVE_UP_BEFORE: Duration = Duration::from_secs(30);
 /// Starts runners as pods.
 #[derive(Debug)]
 pub(crate) struct Kubernetes {
-    name: String,
     options: KubernetesOptions,
     parts: Parts,
     link: Link,
@@ -57,14 +56,8 @@ struct Own {
 
 impl Kubernetes {
     /// Runners of the installation `system`, which reach NATS as `nats` says.
-    pub(crate) fn new(
-        name: String,
-        options: KubernetesOptions,
-        nats: &air_nats::Options,
-        system: &str,
-    ) -> Self {
+    pub(crate) fn new(options: KubernetesOptions, nats: &air_nats::Options, system: &str) -> Self {
         Self {
-            name,
             parts: Parts::new(&options, nats, system),
             link: Link::new(&options),
             options,
@@ -220,14 +213,6 @@ impl Kubernetes {
 
 impl Host for Kubernetes {
     type Fault = Fault;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn image(&self) -> Option<&str> {
-        self.options.image.as_deref()
-    }
 
     fn realm(&self) -> Option<String> {
         self.link.realm()

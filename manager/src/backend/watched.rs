@@ -29,12 +29,6 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
     /// Why a request came to nothing.
     type Fault: Display + Send;
 
-    /// The name of the backend.
-    fn name(&self) -> &str;
-
-    /// The image of tasks that name none.
-    fn image(&self) -> Option<&str>;
-
     /// A name of it that no other has; none while it is away.
     fn realm(&self) -> Option<String>;
 
@@ -64,19 +58,24 @@ pub(crate) trait Host: Debug + Send + Sync + 'static {
 
 /// A backend of an infrastructure that tells of ends.
 #[derive(Debug)]
-pub(crate) struct Watched<H>(H);
+pub(crate) struct Watched<H> {
+    name: String,
+    /// For tasks that name none.
+    image: Option<String>,
+    host: H,
+}
 
 impl<H: Host> Watched<H> {
-    pub(crate) fn new(host: H) -> Self {
-        Self(host)
+    pub(crate) fn new(name: String, image: Option<String>, host: H) -> Self {
+        Self { name, image, host }
     }
 
     async fn start(&self, order: &Order) -> Result<Spawned, SpawnError> {
-        match order.image.as_deref().or(self.0.image()) {
-            Some(image) => self.0.start(order, image).await,
+        match order.image.as_ref().or(self.image.as_ref()) {
+            Some(image) => self.host.start(order, image).await,
             None => Err(SpawnError::Refused(format!(
                 "the task names no image, and the backend `{}` has none for such tasks; name one",
-                self.0.name()
+                self.name
             ))),
         }
     }
@@ -86,12 +85,12 @@ impl<H: Host> Watched<H> {
         let mut others = Others::default();
         loop {
             let since = Instant::now();
-            let heard = self.0.listen(ends, &mut others).await;
+            let heard = self.host.listen(ends, &mut others).await;
             if since.elapsed() > AGAIN_MAX {
                 wait = AGAIN_AFTER;
             }
             if let Err(error) = heard {
-                tracing::warn!(backend = self.0.name(), %error, ?wait, "it does not tell of its runners; trying again");
+                tracing::warn!(backend = self.name, %error, ?wait, "it does not tell of its runners; trying again");
                 tokio::time::sleep(wait).await;
                 wait = (2 * wait).min(AGAIN_MAX);
             }
@@ -101,15 +100,15 @@ impl<H: Host> Watched<H> {
 
 impl<H: Host> Backend for Watched<H> {
     fn offer(&self) -> Offer {
-        let realm = self.0.realm();
+        let realm = self.host.realm();
         let room = match realm {
             Some(_) => Room::Free,
             None => Room::Away(now().after(AGAIN_AFTER)),
         };
         Offer {
-            backend: self.0.name().to_owned(),
+            backend: self.name.clone(),
             images: true,
-            bare: self.0.image().is_some(),
+            bare: self.image.is_some(),
             resources: true,
             realm,
             start_within: Span(START_WITHIN_CONTAINER),
@@ -131,16 +130,16 @@ impl<H: Host> Backend for Watched<H> {
 
     fn stop(&self, runner: Uuid) -> Later<'_, ()> {
         Box::pin(async move {
-            if let Err(error) = self.0.terminate(runner).await {
-                tracing::warn!(backend = self.0.name(), %runner, %error, "could not ask a runner to end");
+            if let Err(error) = self.host.terminate(runner).await {
+                tracing::warn!(backend = self.name, %runner, %error, "could not ask a runner to end");
             }
         })
     }
 
     fn kill(&self, runner: Uuid) -> Later<'_, Option<Exit>> {
         Box::pin(async move {
-            self.0.end(runner).await.unwrap_or_else(|error| {
-                tracing::warn!(backend = self.0.name(), %runner, %error, "could not look for a dead runner");
+            self.host.end(runner).await.unwrap_or_else(|error| {
+                tracing::warn!(backend = self.name, %runner, %error, "could not look for a dead runner");
                 None
             })
         })
@@ -148,7 +147,7 @@ impl<H: Host> Backend for Watched<H> {
 
     fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>> {
         Box::pin(async move {
-            match self.0.live().await {
+            match self.host.live().await {
                 Ok(live) => runners.difference(&live).copied().collect(),
                 Err(_) => HashSet::new(),
             }

@@ -125,13 +125,12 @@ fn fleet(options: &Options, system: &str) -> Result<Fleet, Error> {
                 Arc::new(made.map_err(|text| Error::Backend { name, text })?)
             }
             Infrastructure::Docker(docker) => {
-                let docker = Docker::new(name, docker.clone(), &options.nats, system);
-                Arc::new(Watched::new(docker))
+                let host = Docker::new(docker.clone(), &options.nats, system);
+                Arc::new(Watched::new(name, docker.image.clone(), host))
             }
             Infrastructure::Kubernetes(kubernetes) => {
-                let options_of = kubernetes.as_ref().clone();
-                let kubernetes = Kubernetes::new(name, options_of, &options.nats, system);
-                Arc::new(Watched::new(kubernetes))
+                let host = Kubernetes::new(kubernetes.as_ref().clone(), &options.nats, system);
+                Arc::new(Watched::new(name, kubernetes.image.clone(), host))
             }
             Infrastructure::Airflow(airflow) => {
                 let every = airflow.poll;
