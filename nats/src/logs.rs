@@ -2,25 +2,31 @@
 
 use std::collections::VecDeque;
 use std::future::IntoFuture as _;
+use std::time::{Duration, Instant};
 
 use air_protocol::names::{JobName, TaskId, headers};
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::direct::Stored;
+use crate::request::Backoff;
 use crate::{Error, Nats};
 
 /// Chunks that may be on their way at once.
 const WINDOW: usize = 16;
+/// Time for which chunks are sent again that nobody takes: a stream whose leader died has a new one within seconds.
+const LEADER_WITHIN: Duration = Duration::from_secs(15);
 
 /// Writes the output of one attempt.
 pub struct LogWriter {
     nats: Nats,
     subject: String,
     headers: HeaderMap,
-    waiting: VecDeque<PublishAckFuture>,
+    waiting: VecDeque<(Bytes, PublishAckFuture)>,
+    /// Since when nobody takes chunks.
+    untaken: Option<Instant>,
 }
 
 impl LogWriter {
@@ -32,14 +38,18 @@ impl LogWriter {
         while self.waiting.len() >= WINDOW {
             self.one().await?;
         }
-        let publish = self.nats.context.publish_with_headers(
-            self.subject.clone(),
-            self.headers.clone(),
-            chunk,
-        );
-        self.waiting
-            .push_back(publish.await.map_err(Error::closed)?);
+        let sent = self.send(chunk.clone()).await?;
+        self.waiting.push_back((chunk, sent));
         Ok(())
+    }
+
+    async fn send(&self, chunk: Bytes) -> Result<PublishAckFuture, Error> {
+        let (subject, headers) = (self.subject.clone(), self.headers.clone());
+        let sent = self
+            .nats
+            .context
+            .publish_with_headers(subject, headers, chunk);
+        sent.await.map_err(Error::closed)
     }
 
     /// Waits until every chunk is stored.
@@ -54,9 +64,27 @@ impl LogWriter {
     }
 
     async fn one(&mut self) -> Result<(), Error> {
-        match self.waiting.pop_front() {
-            Some(ack) => ack.into_future().await.map(drop).map_err(Error::closed),
-            None => Ok(()),
+        let Some((chunk, mut sent)) = self.waiting.pop_front() else {
+            return Ok(());
+        };
+        let mut backoff = Backoff::new();
+        loop {
+            match sent.into_future().await {
+                Ok(_) => {
+                    self.untaken = None;
+                    return Ok(());
+                }
+                // Nobody has it, so that it is not stored twice.
+                Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                    let since = *self.untaken.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= LEADER_WITHIN {
+                        return Err(Error::closed(error));
+                    }
+                }
+                Err(error) => return Err(Error::closed(error)),
+            }
+            backoff.wait().await;
+            sent = self.send(chunk.clone()).await?;
         }
     }
 }
@@ -72,6 +100,7 @@ impl Nats {
             nats: self.clone(),
             headers: map,
             waiting: VecDeque::new(),
+            untaken: None,
         }
     }
 

@@ -19,7 +19,7 @@ use air_protocol::record::{Record, Status};
 use air_protocol::spec::{Spec, Wire};
 use air_protocol::task::{Task, Work};
 use air_protocol::time::Time;
-use air_tests::{Server, wait_for};
+use air_tests::{Installation, Server, ok, wait_for};
 
 fn job() -> JobName {
     "j".parse().unwrap()
@@ -299,6 +299,24 @@ async fn blobs_come_back_as_they_were() {
     assert_eq!(nats.get_blob(&format!("{run}.2")).await.unwrap(), None);
     let left = nats.stream_messages("OBJ_air-blobs").await.unwrap();
     assert_eq!(left, 0, "not even a marker is left");
+}
+
+/// A server that leads the logs dies: until another one does, nobody takes what a task prints.
+#[tokio::test]
+async fn a_chunk_that_nobody_takes_is_stored_when_somebody_does() {
+    let air = Installation::start(0).await;
+    ok(&mut air.nats_cli(&["stream", "rm", "--force", "AIR_LOGS"]));
+    let run = uuid::Uuid::now_v7();
+    let mut log = (air.nats).log_writer(&job(), &"t".parse().unwrap(), 1, run);
+    log.write("hi".into()).await.unwrap();
+    // What came before it on the connection was refused by now.
+    air.nats.stream_messages("AIR").await.unwrap();
+    let (finished, made) = tokio::join!(log.finish(), air.nats.init(None, true));
+    finished.unwrap();
+    made.unwrap();
+    let chunks = air.nats.logs(&job(), None, 1, 10).await.unwrap();
+    let texts: Vec<_> = chunks.iter().map(|chunk| &chunk.payload[..]).collect();
+    assert_eq!(texts, [b"hi"]);
 }
 
 /// Who reads a blob has the one or the other, and never waits for parts that are gone.
