@@ -63,7 +63,8 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// at proves nobody dead.
     fn gone(&self, runners: HashSet<Uuid>) -> Later<'_, HashSet<Uuid>>;
 
-    /// Clears away what dead runners of the installation left behind: once, at the start of a manager.
+    /// Clears away what dead runners of the installation left behind: at the start of a manager, and every
+    /// [`SWEEP_EVERY`](air_protocol::limits::SWEEP_EVERY).
     fn clear(&self) -> Later<'_, ()>;
 }
 

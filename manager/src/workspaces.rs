@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use air_nats::jobs::Key;
 use air_nats::{Error, Nats};
-use air_protocol::limits::{WORKSPACE_ABANDONED_AGE, WORKSPACE_REPO_AGE, WORKSPACE_SWEEP_EVERY};
+use air_protocol::limits::{SWEEP_EVERY, WORKSPACE_ABANDONED_AGE, WORKSPACE_REPO_AGE};
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::Status;
 use air_runner::workspace::Base;
@@ -25,7 +25,7 @@ pub(crate) async fn sweep(nats: Nats, system: String) {
             Ok(count) => tracing::info!(count, "removed working trees of tasks that are over"),
             Err(error) => tracing::warn!(%error, "could not look for working trees"),
         }
-        tokio::time::sleep(WORKSPACE_SWEEP_EVERY).await;
+        tokio::time::sleep(SWEEP_EVERY).await;
     }
 }
 

@@ -36,8 +36,8 @@ pub const WORKSPACE_SAVED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const WORKSPACE_REPO_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Time after which the working tree of another installation counts as abandoned.
 pub const WORKSPACE_ABANDONED_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Time between two looks of a manager at the working trees of its host.
-pub const WORKSPACE_SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Time between two looks of a manager at what dead runners left on its host.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Bytes of output kept in the record itself.
 pub const TAIL_BYTES: usize = 4 * 1024;
 /// Bytes of log kept for one attempt; the rest is counted and dropped.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use air_protocol::limits::SWEEP_EVERY;
 use air_protocol::names::JobName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -347,12 +348,17 @@ impl Fleet {
         }))
     }
 
-    /// Has all backends tell of the ends of runners, for ever, and clear away what dead runners left.
+    /// Has all backends tell of the ends of runners, and clear away what dead runners left, again and again, for ever.
     pub(crate) fn watch(&self, ends: &mpsc::UnboundedSender<End>, feeds: &mut JoinSet<()>) {
         for member in &self.0.members {
             feeds.spawn(member.clone().watch(ends.clone()));
             let member = member.clone();
-            feeds.spawn(async move { member.clear().await });
+            feeds.spawn(async move {
+                loop {
+                    member.clear().await;
+                    tokio::time::sleep(SWEEP_EVERY).await;
+                }
+            });
         }
     }
 }

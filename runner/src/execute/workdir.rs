@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
 
 /// The name under which a task calls the runner's own executable.
 pub const LINK_NAME: &str = "airx";
@@ -14,10 +17,43 @@ pub const LINK_NAME: &str = "airx";
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const HOME_DEFAULT: &str = "/";
 const LANG_DEFAULT: &str = "C.UTF-8";
+/// How the folder of a runner is called, before the runner's id.
+const PREFIX: &str = "air-";
 
 /// The folder of a runner, below that for temporary files.
 fn folder_of(parent: &Path, runner: &str) -> PathBuf {
-    parent.join(format!("air-{runner}"))
+    parent.join(format!("{PREFIX}{runner}"))
+}
+
+/// The runners whose folder is there, unchanged for some time, although they live no longer: one that lives holds the
+/// lock of its folder. Processes of its task may live.
+///
+/// # Errors
+/// The folder for temporary files cannot be read.
+pub fn abandoned(unchanged: Duration) -> io::Result<Vec<String>> {
+    abandoned_in(&std::env::temp_dir(), unchanged)
+}
+
+fn abandoned_in(parent: &Path, unchanged: Duration) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let name = entry?.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        // Others call their folders so too, but not by an id like ours.
+        let Some(id) = id.filter(|id| Uuid::try_parse(id).is_ok()) else {
+            continue;
+        };
+        // One that cannot be opened is another user's, or is gone.
+        let Ok(folder) = File::open(parent.join(&name)) else {
+            continue;
+        };
+        let changed = folder.metadata()?.modified()?;
+        let age = SystemTime::now().duration_since(changed);
+        if age.is_ok_and(|age| age >= unchanged) && folder.try_lock().is_ok() {
+            found.push(id.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 /// Removes the folder that a dead runner left, if it is there; tells whether it was. No process of its task may be left.
@@ -37,6 +73,8 @@ pub fn remove_left(runner: &str) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct Workdir {
     path: PathBuf,
+    /// Holds the lock of the folder, until this process ends in whatever way.
+    _lock: File,
 }
 
 impl Workdir {
@@ -57,8 +95,11 @@ impl Workdir {
         }
         let path = folder_of(&std::path::absolute(parent)?, runner);
         DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = File::open(&path).inspect_err(|_| drop(fs::remove_dir(&path)))?;
+        // On a file system without locks nobody else gets it either, and the folder counts as held.
+        let _ = lock.try_lock();
         // From here on, dropping it removes what there is.
-        let workdir = Self { path };
+        let workdir = Self { path, _lock: lock };
         fs::write(workdir.input(), input)?;
         fs::write(workdir.needs(), needs)?;
         fs::write(workdir.tasks(), b"")?;
@@ -281,6 +322,22 @@ mod tests {
         drop(workdir);
         assert!(!path.exists());
         assert!(outside.join("file").exists());
+    }
+
+    #[test]
+    fn only_what_a_dead_runner_left_is_abandoned() {
+        let parent = tempfile::tempdir().unwrap();
+        let (dead, lives) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
+        let mut held = Workdir::create_in(parent.path(), &lives, b"", b"").unwrap();
+        for name in [&format!("air-{dead}"), "air-traffic", &dead] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        let abandoned = |unchanged| abandoned_in(parent.path(), unchanged).unwrap();
+        assert_eq!(abandoned(Duration::ZERO), [dead]);
+        assert_eq!(abandoned(Duration::from_secs(600)), [""; 0]);
+        // As the death of its process gives it back.
+        held._lock = File::open(parent.path()).unwrap();
+        assert_eq!(abandoned(Duration::ZERO).len(), 2, "its holder is gone");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Managers side by side on one host: none takes for dead what it cannot see, or does not know by its name.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use air_protocol::record::Status;
 use air_tests::{Installation, Program, binary, wait_for};
@@ -134,6 +136,31 @@ fn orphan(system: &str) -> Program {
         .env("AIR_RUNNER", uuid::Uuid::now_v7().to_string())
         .env("AIR_SYSTEM", system);
     Program::start(&mut command)
+}
+
+/// A temporary folder of a runner, which nobody has touched for an hour.
+fn old_folder() -> (PathBuf, File) {
+    let folder = std::env::temp_dir().join(format!("air-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&folder).unwrap();
+    let open = File::open(&folder).unwrap();
+    let before = SystemTime::now() - Duration::from_secs(3600);
+    open.set_modified(before).unwrap();
+    (folder, open)
+}
+
+#[tokio::test]
+async fn a_manager_removes_temporary_folders_that_no_runner_holds() {
+    let mut air = short_leases(0).await;
+    let ((held, lock), (left, _)) = (old_folder(), old_folder());
+    lock.try_lock().unwrap();
+    air.add_manager(&[]);
+    wait_for("end of the folder", async || {
+        let there = left.exists();
+        (!there).then_some(()).ok_or("it is there")
+    })
+    .await;
+    assert!(held.exists(), "somebody works in it");
+    std::fs::remove_dir(held).unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use air_runner::execute::workdir::remove_left;
+use air_runner::execute::workdir::{abandoned, remove_left};
 use air_runner::sweep::{self, Whom};
 use uuid::Uuid;
 
@@ -12,6 +12,8 @@ use super::cgroup::{Cgroups, Group};
 
 /// Time that a sweep of leftover processes may take.
 const SWEEP_WITHIN: Duration = Duration::from_secs(10);
+/// Time that a temporary folder stays as it is before it may count as left: its runner may be about to lock it.
+const FOLDER_AGE: Duration = Duration::from_secs(60);
 
 /// Kills a runner that was judged dead, and all that it left behind: what is in its cgroup, whatever that has become, and
 /// what can be told by environment and ancestry.
@@ -48,7 +50,7 @@ fn remove_folder(runner: &str) {
     }
 }
 
-/// Clears away what runners of the installation left behind that live no longer: at the start of a manager.
+/// Clears away what runners of the installation left behind that live no longer.
 pub(super) fn clear(system: &str, cgroups: Option<&Cgroups>) {
     match orphans(system) {
         Ok(0) => {}
@@ -60,6 +62,19 @@ pub(super) fn clear(system: &str, cgroups: Option<&Cgroups>) {
     {
         tracing::warn!(%error, "could not look for runners, so that cgroups stay");
     }
+    if let Err(error) = folders() {
+        tracing::warn!(%error, "could not look for temporary folders of dead runners");
+    }
+}
+
+/// Of any installation: nothing that a dead runner left without a process is of use to anybody.
+fn folders() -> io::Result<()> {
+    for runner in abandoned(FOLDER_AGE)? {
+        if sweep::find(|found| found == runner)?.is_empty() {
+            remove_folder(&runner);
+        }
+    }
+    Ok(())
 }
 
 fn orphans(system: &str) -> io::Result<usize> {
