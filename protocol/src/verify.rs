@@ -8,8 +8,9 @@
 //! caller looks at it again from the leader, and confirms it or not.
 //!
 //! Read in this order: the key, records, schedules, queue, events, the key again; then suspects.
-//! Start at [`JobCheck`]. Families reach over jobs: [`Families`].
+//! Start at [`JobCheck`]. Families and budgets reach over jobs: [`Families`], [`Accounts`].
 
+mod accounts;
 mod families;
 mod order;
 mod runs;
@@ -27,6 +28,7 @@ use crate::names::{JobName, TaskId};
 use crate::record::Record;
 use crate::task::{Fanout, Task, Work};
 
+pub use accounts::Accounts;
 pub use families::{Doubtful, Families};
 pub use tasks::{Fate, fate_of};
 
@@ -70,6 +72,8 @@ pub enum Place {
     Event(Kind, u64),
     /// The key of the job, at this revision.
     Key(u64),
+    /// The account of the job's budget, at this revision.
+    Account(u64),
     /// A blob.
     Blob(String),
 }

@@ -36,23 +36,10 @@ pub async fn check(air: &Installation) {
     assert!(output.status.success(), "{}{}", said(out), said(err));
     wait_for_within(SETTLE_MAX, "history without a violation", async || {
         let violations = check_all(&history(air).await);
-        let mut texts: Vec<_> = violations.iter().map(ToString::to_string).collect();
-        texts.extend(accounts(air).await);
+        let texts: Vec<_> = violations.iter().map(ToString::to_string).collect();
         if texts.is_empty() { Ok(()) } else { Err(texts) }
     })
     .await;
-}
-
-/// Accounts of budgets that have not counted what records say.
-async fn accounts(air: &Installation) -> Vec<String> {
-    let mut records = Vec::new();
-    for name in names(air).await {
-        records.extend(air.records(name.as_str()).await);
-    }
-    let accounts = air.nats.accounts().await.unwrap().into_iter();
-    accounts
-        .filter_map(|(root, account)| account.lacks(&root, records.iter().map(|(_, one)| one)))
-        .collect()
 }
 
 /// Panics unless no process of any run of the installation is left; a zombie counts as gone.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use air_nats::Nats;
 use air_protocol::names::JobName;
-use air_protocol::verify::{Families, Findings};
+use air_protocol::verify::{Accounts, Families, Findings};
 
 use self::report::Report;
 use crate::app::App;
@@ -49,9 +49,12 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut report = Report::new();
     let mut families = Families::new(args.job.clone());
     let managed = is_managed(&nats).await?;
+    let there = nats.accounts().await?;
+    let there = there.iter().map(|(root, account)| (root, account));
     let mut verify = Verify {
         nats: &nats,
         managed,
+        accounts: Accounts::new(there),
         progress: &progress,
     };
     match &args.job {
@@ -73,6 +76,7 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut findings = Findings::default();
     again::parents(&nats, &mut families, &mut findings).await?;
     families.end(&mut findings);
+    again::accounts(&nats, &verify.accounts, &mut findings).await?;
     report.findings.merge(findings);
     drop(progress);
     report.show(app, nats.names())?;
@@ -96,6 +100,8 @@ async fn is_managed(nats: &Nats) -> Result<bool, Failure> {
 struct Verify<'a> {
     nats: &'a Nats,
     managed: bool,
+    /// What records say of the accounts of budgets.
+    accounts: Accounts,
     progress: &'a Progress,
 }
 
@@ -122,6 +128,7 @@ impl Verify<'_> {
                 return Ok(false);
             }
             families.merge(own);
+            self.accounts = std::mem::take(&mut read.accounts);
             again::suspects(self.nats, job, &mut read).await?;
             report.add(job, &now, read);
             break;

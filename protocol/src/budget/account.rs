@@ -4,6 +4,7 @@
 //! Every change can be repeated: what is reserved already, or settled already, changes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -59,6 +60,70 @@ pub struct Spent {
     pub turns: u64,
     /// Tasks that are over.
     pub tasks: u64,
+}
+
+impl Spent {
+    fn by(cost: Cost, over: bool) -> Self {
+        Self {
+            usd: cost.usd,
+            tokens: cost.tokens(),
+            turns: cost.turns,
+            tasks: u64::from(over),
+        }
+    }
+
+    /// What the record of a run proves to be spent. Pages of a fan-out are of no account, and what a lost agent took
+    /// is not known.
+    pub fn of(record: &Record) -> Self {
+        let fanout = record.spec.as_ref();
+        let fanout = fanout.is_some_and(|task| matches!(task.work, Work::Fanout(_)));
+        if fanout || record.run.is_none() || record.started.is_none() {
+            return Self::default();
+        }
+        match Taken::of_record(record) {
+            Taken::Known { cost, over } => Self::by(cost, over),
+            Taken::Nothing | Taken::Whole { .. } => Self::default(),
+        }
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            usd: self.usd.plus(other.usd),
+            tokens: self.tokens.saturating_add(other.tokens),
+            turns: self.turns.saturating_add(other.turns),
+            tasks: self.tasks.saturating_add(other.tasks),
+        }
+    }
+
+    /// What is left without `other`; of nothing less than nothing.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            usd: self.usd.minus(other.usd),
+            tokens: self.tokens.saturating_sub(other.tokens),
+            turns: self.turns.saturating_sub(other.turns),
+            tasks: self.tasks.saturating_sub(other.tasks),
+        }
+    }
+
+    /// Whether it is at least `least`, of every kind.
+    pub fn covers(self, least: Self) -> bool {
+        least.less(self) == Self::default()
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            usd,
+            tokens,
+            turns,
+            tasks,
+        } = self;
+        write!(f, "{usd}, tokens {tokens}, turns {turns}, tasks {tasks}")
+    }
 }
 
 /// What is reserved for one run. What is absent is not limited.
@@ -349,65 +414,28 @@ impl Account {
         let Some(one) = self.reserved.remove(&runner) else {
             return false;
         };
-        let (cost, over) = match taken {
+        let took = match taken {
             Taken::Nothing => return true,
-            Taken::Known { cost, over } => ((cost.usd, cost.tokens(), cost.turns), over),
+            Taken::Known { cost, over } => Spent::by(cost, over),
             // A run that has not begun took nothing but what it says.
-            Taken::Whole { cost, over } if !one.begun => {
-                ((cost.usd, cost.tokens(), cost.turns), over)
-            }
+            Taken::Whole { cost, over } if !one.begun => Spent::by(cost, over),
             Taken::Whole { cost, over } => {
-                let usd = cost.usd.max(one.usd.unwrap_or_default());
-                let tokens = cost.tokens().max(one.tokens.unwrap_or(0));
-                let turns = cost.turns.max(one.turns.unwrap_or(0));
-                ((usd, tokens, turns), over)
+                let least = Spent::by(cost, over);
+                Spent {
+                    usd: least.usd.max(one.usd.unwrap_or_default()),
+                    tokens: least.tokens.max(one.tokens.unwrap_or(0)),
+                    turns: least.turns.max(one.turns.unwrap_or(0)),
+                    ..least
+                }
             }
         };
-        self.charge(cost, over);
+        self.spent = self.spent.plus(took);
         true
     }
 
     /// The same, only where what is reserved is still what was judged: a runner that has begun since is left alone.
     pub fn settle_if(&mut self, runner: Uuid, judged: &Reservation, taken: Taken) -> bool {
         self.reserved.get(&runner) == Some(judged) && self.settle(runner, taken)
-    }
-
-    /// What the account has not counted of these records, in words; none where it adds up. Records of runs that are
-    /// still reserved are to come. It may have counted more: what a lost agent took is not known.
-    pub fn lacks<'a>(
-        &self,
-        root: &JobName,
-        records: impl IntoIterator<Item = &'a Record>,
-    ) -> Option<String> {
-        let mut told = Self::new(Budget::default());
-        for record in records {
-            let fanout = record.spec.as_ref();
-            let fanout = fanout.is_some_and(|task| matches!(task.work, Work::Fanout(_)));
-            let (Some(run), Some(_)) = (record.run, record.started) else {
-                continue;
-            };
-            if record.budget.as_ref() == Some(root)
-                && !fanout
-                && !self.reserved.contains_key(&run)
-                && let Taken::Known { cost, over } = Taken::of_record(record)
-            {
-                told.charge((cost.usd, cost.tokens(), cost.turns), over);
-            }
-        }
-        let (is, least) = (self.spent, told.spent);
-        let fine = is.usd >= least.usd
-            && is.tokens >= least.tokens
-            && is.turns >= least.turns
-            && is.tasks >= least.tasks;
-        (!fine).then(|| format!("account {root}: {is:?} is spent, but records say {least:?}"))
-    }
-
-    fn charge(&mut self, (usd, tokens, turns): (Usd, u64, u64), over: bool) {
-        let spent = &mut self.spent;
-        spent.usd = spent.usd.plus(usd);
-        spent.tokens = spent.tokens.saturating_add(tokens);
-        spent.turns = spent.turns.saturating_add(turns);
-        spent.tasks = spent.tasks.saturating_add(u64::from(over));
     }
 
     /// More is granted.

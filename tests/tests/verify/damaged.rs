@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use air_protocol::budget::{Account, Wants};
 use air_protocol::job::{JobState, JobStatus};
 use air_protocol::lease::{Phase, Running, Target};
 use air_protocol::names::JobName;
@@ -250,6 +251,51 @@ async fn keys_that_do_not_say_what_happened() {
     })
     .await;
     verify(&air, &["starting"]).names("I1", "the lease is older than the last record");
+}
+
+#[tokio::test]
+async fn an_account_that_lacks_what_records_say() {
+    let mut air = Installation::start(1).await;
+    air.spec("j", r#"{"budget":{"tasks":9}}"#).await;
+    air.publish("j", r#"{"id":"a","run":"true"}"#).await;
+    let queues = "airx task add --job k --run true";
+    let task = json!({"id": "b", "run": queues});
+    air.publish("j", &task.to_string()).await;
+    air.wait_completed("j").await;
+    air.wait_completed("k").await;
+    air.managers.clear();
+    verify(&air, &[]).is_proven();
+
+    let root = name("j");
+    let (_, last) = air.records("k").await.remove(0);
+    let wants = Wants {
+        job: name("k"),
+        task: last.task.clone(),
+        attempt: 1,
+        depth: 1,
+        agent: None,
+    };
+    let forget = async |reserves: bool| {
+        let change = |account: Option<Account>| {
+            let mut account = account.unwrap();
+            account.spent.tasks = 2;
+            if reserves {
+                let runner = last.run.unwrap();
+                account.reserve(runner, &wants, last.ended).unwrap();
+            }
+            (Some(account), ())
+        };
+        air.nats.change_account(&root, change).await.unwrap();
+    };
+    forget(false).await;
+    let (_, revision) = air.nats.account(&root).await.unwrap();
+    let said = verify(&air, &[]);
+    let places = said.names("I8", "turns 0, tasks 2, but records say 0.00 USD");
+    assert_eq!(places, [("$KV.air-budgets.j".to_owned(), revision)]);
+    // Of the one job two tasks are known, and those of others may have been removed.
+    verify(&air, &["j"]).is_proven();
+    forget(true).await;
+    verify(&air, &[]).is_proven();
 }
 
 #[tokio::test]

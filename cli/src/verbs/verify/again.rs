@@ -10,7 +10,7 @@ use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::{Last, Status};
 use air_protocol::task::Fanout;
 use air_protocol::verify::{
-    Doubtful, Families, Fate, Findings, JobCheck, Message, Suspect, fate_of,
+    Accounts, Doubtful, Families, Fate, Findings, JobCheck, Message, Suspect, fate_of,
 };
 
 use super::PARENTS_MAX;
@@ -156,6 +156,32 @@ async fn keep_unchanged(
         if last.map(|last| last.seq) != tasks.get(&task).copied() {
             tasks.remove(&task);
         }
+    }
+    Ok(())
+}
+
+/// Judges the accounts of which records told.
+pub(super) async fn accounts(
+    nats: &Nats,
+    accounts: &Accounts,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    for root in accounts.told() {
+        let (account, revision) = nats.account(root).await?;
+        let mut to_come = Vec::new();
+        if let Some(account) = &account
+            && accounts.is_short(root, account)
+        {
+            for (runner, one) in &account.reserved {
+                let records = nats.task_records(&one.job, &one.task).await?.into_iter();
+                to_come.extend(
+                    records
+                        .map(|(_, record)| record)
+                        .find(|record| record.run == Some(*runner)),
+                );
+            }
+        }
+        accounts.judge(root, (account.as_ref(), revision), &to_come, findings);
     }
     Ok(())
 }

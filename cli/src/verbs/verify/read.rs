@@ -11,7 +11,9 @@ use air_protocol::event::Event;
 use air_protocol::job::JobStatus;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::task::Work;
-use air_protocol::verify::{Families, JobCheck, Message, Now, Place, Suspect, binds, short};
+use air_protocol::verify::{
+    Accounts, Families, JobCheck, Message, Now, Place, Suspect, binds, short,
+};
 
 use super::Verify;
 use crate::Failure;
@@ -22,6 +24,7 @@ const PAGE: usize = 256;
 /// A job's history, as it went through the checker.
 pub(super) struct Read {
     pub(super) check: JobCheck,
+    pub(super) accounts: Accounts,
     pub(super) records: u64,
     pub(super) messages: u64,
     pub(super) events: u64,
@@ -47,6 +50,7 @@ impl Verify<'_> {
         let state = before.state().cloned();
         let mut read = Read {
             check: JobCheck::new(job.clone(), state, before.revision()),
+            accounts: self.accounts.clone(),
             records: 0,
             messages: 0,
             events: 0,
@@ -107,6 +111,7 @@ impl Verify<'_> {
             return Ok(());
         };
         read.check.record(recorded.seq, task, record, families);
+        read.accounts.record(record);
         if let Some(blob) = &record.output_blob
             && !self.nats.has_blob(blob).await?
         {

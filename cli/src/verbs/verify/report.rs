@@ -243,6 +243,10 @@ fn shown(place: &Place, job: &JobName, names: &Names) -> ShownPlace {
             format!("$KV.{}.{job}", names.jobs_bucket()),
             Some(*revision),
         ),
+        Place::Account(revision) => (
+            format!("$KV.{}.{job}", names.budgets_bucket()),
+            Some(*revision),
+        ),
         Place::Blob(name) => (format!("{} {name}", names.blobs_bucket()), None),
     };
     ShownPlace { subject, sequence }

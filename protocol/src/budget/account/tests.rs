@@ -398,27 +398,3 @@ fn who_has_begun_since_it_was_judged_is_left_alone() {
     assert!(!account.settle_if(id(1), &begun, begun.unknown()));
     assert_eq!(account.spent.usd, Usd::from_micros(60));
 }
-
-#[test]
-fn an_account_that_lacks_what_a_record_says_is_told() {
-    let root: JobName = "root".parse().unwrap();
-    let mut record = Record::new("t".parse().unwrap(), Status::Succeeded, 1, NOW);
-    (record.run, record.started) = (Some(id(1)), Some(NOW));
-    record.budget = Some(root.clone());
-    record.cost = Some(Cost {
-        usd: Usd::from_micros(40),
-        ..Cost::default()
-    });
-    let mut account = account(100);
-    account.reserve(id(1), &agent(60), NOW).unwrap();
-    assert_eq!(account.lacks(&root, [&record]), None, "it is to come");
-    let mut forgetful = account.clone();
-    forgetful.settle(id(1), Taken::Nothing);
-    let text = forgetful.lacks(&root, [&record]).unwrap();
-    assert!(text.contains("account root"), "{text}");
-    let other: JobName = "other".parse().unwrap();
-    assert_eq!(forgetful.lacks(&other, [&record]), None);
-    account.settle(id(1), Taken::of_record(&record));
-    assert_eq!(account.lacks(&root, [&record]), None);
-    assert_eq!(account.spent.usd, Usd::from_micros(40));
-}
