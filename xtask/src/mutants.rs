@@ -21,6 +21,8 @@ const CONFIG: &str = ".cargo/mutants.toml";
 const CHECKERS: [&str; 2] = ["protocol/src/invariants", "protocol/src/verify"];
 /// Cases of each property test for one mutant: what they find, they find soon.
 const PROPTEST_CASES: &str = "48";
+/// Seconds for the tests of one mutant: they take two alone, and a false time-out would count as caught.
+const TIMEOUT: &str = "60";
 /// Exit codes of cargo-mutants for a run that came to its end: nothing missed, some missed, some timed out.
 const ENDED: [i32; 3] = [0, 2, 3];
 
@@ -46,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace::target()?.join("mutants");
     std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
     let mut mutants = command::in_root(tools::cargo_mutants()?);
-    mutants.args(["mutants", "--workspace", "--no-times", "--timeout", "20"]);
+    mutants.args(["mutants", "--workspace", "--no-times", "--timeout", TIMEOUT]);
     mutants
         .args(["--jobs", &options.jobs.to_string(), "--output"])
         .arg(&folder);
@@ -66,8 +68,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(shard) = &options.shard {
         mutants.args(["--shard", shard]);
     }
+    // Mutants side by side need a folder each, or one would run what the other has built: the one in its own copy.
+    match options.jobs {
+        1 => mutants.env("CARGO_TARGET_DIR", folder.join("build")),
+        _ => mutants.env_remove("CARGO_TARGET_DIR"),
+    };
     mutants
-        .env("CARGO_TARGET_DIR", folder.join("build"))
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .env("PROPTEST_CASES", PROPTEST_CASES);
     to_its_end(&mut mutants)?;
