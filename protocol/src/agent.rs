@@ -88,3 +88,18 @@ pub enum Failure {
     /// The CLI is not there, or gave no result.
     Cli,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_called_as_the_protocol_says() {
+        let (job, task) = ("j".parse().unwrap(), "t".parse().unwrap());
+        assert_eq!(session_blob(&job, &task), "j.t.session");
+        assert_eq!(workspace_blob(&job, &task), "j.t.workspace");
+        let run = "018f3b2c-0000-7000-8000-000000000001";
+        let name = transcript_blob(run.parse().unwrap());
+        assert_eq!(name, format!("{run}.transcript"));
+    }
+}

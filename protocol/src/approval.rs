@@ -262,6 +262,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_waited_for_is_told_in_the_words_that_were_said() {
+        let (reason, question) = ("it costs".to_owned(), "which one?".to_owned());
+        assert_eq!(Waits::Approval { reason }.text(), "it costs");
+        assert_eq!(Waits::Answer { question }.text(), "which one?");
+    }
+
+    #[test]
     fn stars_stand_for_any_text() {
         for (pattern, text) in [
             ("a", "a"),

@@ -187,6 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn all_that_an_agent_took_is_told() {
+        let cost = Cost {
+            usd: Usd(30_000),
+            input_tokens: 1,
+            output_tokens: 2,
+            cache_read_tokens: 30,
+            cache_write_tokens: 4,
+            turns: 5,
+        };
+        let told = "0.03 USD, 5 turns, 1 tokens read, 34 of the cache, 2 written";
+        assert_eq!(cost.to_string(), told);
+    }
+
+    #[test]
     fn sums_stay_at_the_greatest() {
         let most = Cost {
             usd: Usd(u64::MAX),

@@ -133,8 +133,6 @@ pub(crate) fn unfolded(kept: &Ledger) -> Ledger {
     Ledger {
         counters: kept.purged.unwrap_or_default(),
         forgiven: kept.forgiven,
-        purged_to: kept.purged_to,
-        purged: kept.purged,
         ..Ledger::default()
     }
 }

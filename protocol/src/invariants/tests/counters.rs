@@ -69,3 +69,10 @@ fn i8_a_failed_job_has_a_failure() {
         "the job is failed, but no task is",
     );
 }
+
+#[test]
+fn i8_what_was_forgiven_fails_no_more() {
+    let mut forgiven = done(&[("a", Failed)]);
+    forgiven.state.as_mut().unwrap().ledger.forgive();
+    assert_holds(forgiven);
+}
