@@ -343,6 +343,7 @@ pub fn is_live(attempt: u32, last: Option<Last>) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::claude::{Claude, Workspace};
 
     /// A record with nothing but what the fold and liveness look at.
     pub(crate) fn record(
@@ -391,6 +392,47 @@ pub(crate) mod tests {
         for open in [Status::Retrying, Status::Reset, Status::Parked] {
             assert_eq!(open.meets(When::Done), None);
         }
+    }
+
+    #[test]
+    fn a_record_says_who_pays_for_its_task_and_how_deep_it_stands() {
+        let mut paid = record("t", Status::Succeeded, 1, None, 0);
+        let json = |record: &Record| serde_json::to_value(record).unwrap();
+        assert_eq!(json(&paid).get("depth"), None);
+        paid.set_leash(Leash {
+            budget: Some("root".parse().unwrap()),
+            depth: 2,
+        });
+        assert_eq!(json(&paid)["budget"], "root");
+        assert_eq!(json(&paid)["depth"], 2);
+    }
+
+    #[test]
+    fn blobs_go_with_their_record_and_sessions_with_the_last_one() {
+        let job = "j".parse().unwrap();
+        let mut of_agent = record("t", Status::Failed, 1, None, 0);
+        assert_eq!(of_agent.blobs().count(), 0);
+        of_agent.output_blob = Some("out".into());
+        of_agent.agent = Some(AgentRun {
+            transcript: Some("raw".into()),
+            saved: Some("stays".into()),
+            ..AgentRun::default()
+        });
+        assert_eq!(of_agent.blobs().collect::<Vec<_>>(), ["out", "raw"]);
+        of_agent.spec = Some(Task::new(Work::Run("true".into())));
+        assert_eq!(of_agent.sessions(&job), [""; 0]);
+        let mut claude = Claude::new("x");
+        let of = |claude: &Claude| Some(Task::new(Work::Claude(Box::new(claude.clone()))));
+        of_agent.spec = of(&claude);
+        assert_eq!(of_agent.sessions(&job), ["j.t.session"]);
+        claude.workspace = Some(Workspace {
+            repo: "/r".into(),
+            reference: None,
+            from: None,
+        });
+        of_agent.spec = of(&claude);
+        let both = ["j.t.session", "j.t.workspace"];
+        assert_eq!(of_agent.sessions(&job), both);
     }
 
     #[test]

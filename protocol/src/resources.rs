@@ -128,9 +128,19 @@ mod tests {
 
     #[test]
     fn memory_has_units() {
-        let good = ["1024", "512Mi", "1.5Gi", "500M", "2k", "0.001Ki"].map(memory);
-        let bytes = [1024, 512 << 20, 3 << 29, 500_000_000, 2000, 2];
-        assert_eq!(good, bytes.map(Some));
+        for (text, bytes) in [
+            ("1024", 1024),
+            ("0.001Ki", 2),
+            ("512Mi", 512 << 20),
+            ("1.5Gi", 3 << 29),
+            ("2Ti", 2 << 40),
+            ("2k", 2000),
+            ("500M", 500_000_000),
+            ("0.5G", 500_000_000),
+            ("3T", 3_000_000_000_000),
+        ] {
+            assert_eq!(memory(text), Some(bytes), "{text}");
+        }
         for bad in [
             "",
             "Mi",
