@@ -88,6 +88,15 @@ impl KeyLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Status, tests::record};
+
+    #[test]
+    fn a_record_hands_on_what_its_task_carried() {
+        let leash = Leash::of_headers(Some("root"), Some("3"));
+        let mut of_it = record("t", Status::Succeeded, 1, None, 0);
+        of_it.set_leash(leash.clone());
+        assert_eq!(Leash::of_record(&of_it), leash);
+    }
 
     #[test]
     fn headers_that_make_no_sense_count_as_absent() {

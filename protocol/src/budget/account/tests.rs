@@ -359,7 +359,14 @@ fn nobody_knows_what_a_lost_agent_took() {
         Taken::Known { cost, over: false },
         "it ended by itself, and told"
     );
-    (record.exit, record.cost, record.lost) = (None, None, true);
+    let cost = Cost {
+        usd: Usd::from_micros(7),
+        ..seen
+    };
+    (record.exit, record.cost) = (None, Some(cost));
+    let told = Taken::Known { cost, over: false };
+    assert_eq!(Taken::of_record(&record), told, "its CLI told the price");
+    (record.cost, record.lost) = (None, true);
     assert_eq!(Taken::of_record(&record), whole(Cost::default()), "lost");
     record.started = None;
     assert_eq!(Taken::of_record(&record), nothing, "it never began");
