@@ -170,6 +170,7 @@ mod tests {
     use air_protocol::agent::AgentRun;
     use air_protocol::approval::Waits;
     use air_protocol::budget::Leash;
+    use air_protocol::cost::Cost;
     use air_protocol::fate::Outcome;
     use air_protocol::spec::Spec;
     use air_protocol::task::{Task, Work};
@@ -256,6 +257,10 @@ mod tests {
         report.tail = Some("tail".into());
         report.started = Some(Time::from_millis(950_000));
         (report.cpu_ms, report.max_rss_kb) = (Some(11), Some(12));
+        report.cost = Some(Cost {
+            turns: 14,
+            ..Cost::default()
+        });
         report.waits = Some(Waits::Approval {
             reason: "a rule".into(),
         });
@@ -273,6 +278,7 @@ mod tests {
         assert_eq!((record.cpu_ms, record.max_rss_kb), (Some(11), Some(12)));
         assert_eq!((record.subtasks, record.jobs), (13, report.family.jobs));
         assert_eq!((record.waits, record.agent), (report.waits, report.agent));
+        assert_eq!(record.cost, report.cost);
     }
 
     #[test]
