@@ -147,18 +147,18 @@ impl Findings {
     pub fn merge(&mut self, other: Self) {
         let Findings {
             listed,
-            count,
+            count: mut unlisted,
             doubts,
         } = other;
-        let unlisted = |invariant: &Invariant, count: u64| {
-            let of_it = listed.iter().filter(|one| one.invariant == *invariant);
-            count.saturating_sub(of_it.count() as u64)
-        };
-        for (invariant, count) in &count {
-            *self.count.entry(*invariant).or_default() += unlisted(invariant, *count);
-        }
         for finding in listed {
+            if let Some(count) = unlisted.get_mut(&finding.invariant) {
+                *count -= 1;
+            }
             self.add(finding);
+        }
+        // Last, so that they take no place in the list.
+        for (invariant, count) in unlisted {
+            *self.count.entry(invariant).or_default() += count;
         }
         for ((invariant, why), doubt) in doubts {
             self.doubt_often(invariant, why, doubt.times, doubt.example);
@@ -167,7 +167,7 @@ impl Findings {
 
     /// What became of an invariant.
     pub fn verdict(&self, invariant: Invariant) -> Verdict {
-        if self.count.get(&invariant).is_some_and(|count| *count > 0) {
+        if self.count.contains_key(&invariant) {
             Verdict::Refuted
         } else if self.doubts.keys().any(|(one, _)| *one == invariant) {
             Verdict::NotProven
@@ -390,9 +390,8 @@ impl JobCheck {
             return;
         };
         // An event from before the first record may be of a removed job of the same name.
-        let first = self.records.first().copied().unwrap_or(u64::MAX);
-        let there = self.records.binary_search(&record).is_ok();
-        if record > first && record > self.purged_to() && !there {
+        let gone = self.records.binary_search(&record).err();
+        if gone.is_some_and(|at| at > 0) && record > self.purged_to() {
             let place = Place::Event(kind, seq);
             self.suspect(Suspect::Gone(data.task.clone(), record, place));
         }

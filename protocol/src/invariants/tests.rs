@@ -1,6 +1,7 @@
 //! For each invariant a history that keeps it, and at least one that breaks it and nothing else.
 
 mod counters;
+mod families;
 
 use std::time::Duration;
 
@@ -296,6 +297,10 @@ fn i3_nothing_lost() {
     );
     breaks(|bad| bad.schedules.clear(), "demo/b: the task is neither");
     breaks(|bad| bad.acknowledged.push(task("f")), "demo/f: the task");
+    let mut purged = good.clone();
+    purged.acknowledged.push(task("f"));
+    purged.state.as_mut().unwrap().ledger.purged_to = 5;
+    assert_holds(purged);
     good.queue.clear();
     good.removed = true;
     assert_holds(good.clone());
@@ -349,95 +354,6 @@ fn i4_no_ghost() {
     }
 }
 
-fn child_of(run: Uuid) -> Option<Parent> {
-    Some(Parent {
-        job: job(),
-        task: task("a"),
-        run: Some(run),
-    })
-}
-
-/// `a` succeeded and queued `b` here and `c` in another job.
-fn family() -> History {
-    let mut parent = done(&[("a", Succeeded), ("b", Succeeded)]);
-    parent.records[0].record.run = Some(RUN);
-    parent.records[0].record.subtasks = 2;
-    parent.records[0].record.jobs = vec!["other".parse().unwrap()];
-    parent.records[1].parent = child_of(RUN);
-    let completed = JobStatus::Completed { drained: 99 };
-    parent.state = Some(status(completed, &parent.records));
-    let other = JobHistory {
-        queue: vec![TaskMessage {
-            parent: child_of(RUN),
-            ..queued(12, "c", 1)
-        }],
-        parents_known: true,
-        ..JobHistory::default()
-    };
-    let mut history = history(parent);
-    history.jobs.insert("other".parse().unwrap(), other);
-    history
-}
-
-#[test]
-fn i5_whole_families() {
-    assert_eq!(check_all(&family()), []);
-    let other: JobName = "other".parse().unwrap();
-    let breaks = |change: fn(&mut JobHistory), part: &str| {
-        let mut bad = family();
-        change(bad.jobs.get_mut(&other).unwrap());
-        let text = texts(Invariant::WholeFamilies, &bad);
-        assert!(text.contains(part), "{text}");
-    };
-    breaks(
-        |bad| bad.queue[0].parent = child_of(OTHER),
-        "demo/a: it never succeeded in the run 00000000-0000-0000-0000-000000000002, but has the sub-tasks other/c (at [12])",
-    );
-    breaks(
-        |bad| {
-            let seq = 13;
-            let twin = task("d");
-            bad.queue.push(TaskMessage {
-                seq,
-                task: twin,
-                ..bad.queue[0].clone()
-            });
-        },
-        "it queued 2 sub-tasks, but 3 are there (at [10])",
-    );
-    breaks(
-        |bad| bad.queue[0] = queued(12, "c", 1),
-        "it queued 2 sub-tasks, but 1 are there",
-    );
-}
-
-#[test]
-fn i5_a_pending_fan_out_holds_the_rest() {
-    let mut history = family();
-    let demo = history.jobs.get_mut(&job()).unwrap();
-    demo.records[0].record.subtasks = 5000;
-    let ledger = &mut demo.state.as_mut().unwrap().ledger;
-    ledger.counters.subtasks = 5000;
-    assert!(texts(Invariant::WholeFamilies, &history).contains("5000 sub-tasks, but 2"));
-    let fanout = Fanout {
-        run: RUN,
-        parent: "demo/a".into(),
-        page: 1,
-        pages: 6,
-    };
-    let demo = history.jobs.get_mut(&job()).unwrap();
-    demo.state.as_mut().unwrap().status = JobStatus::Waiting;
-    demo.queue.push(TaskMessage {
-        parent: child_of(RUN),
-        fanout: Some(fanout),
-        ..queued(30, "_30", 1)
-    });
-    assert_eq!(check_all(&history), []);
-    let demo = history.jobs.get_mut(&job()).unwrap();
-    demo.schedules = std::mem::take(&mut demo.queue);
-    assert_eq!(check_all(&history), []);
-}
-
 #[test]
 fn i6_no_survivors() {
     let mut good = history(two_runs());
@@ -457,6 +373,9 @@ fn i7_order() {
         job_history.clone(),
         "the message 16 had its turn (fence 3) before 15 (fence 6) (at [15, 16])",
     );
+    let mut same = job_history.clone();
+    same.records[1].record.fence = same.records[0].record.fence;
+    assert_breaks(Invariant::OneRunner, same, "");
     let first = job_history.records[1].record.spec.as_mut().unwrap();
     first.needs = vec!["a".parse().unwrap()];
     assert_holds(job_history);
@@ -467,4 +386,12 @@ fn every_invariant_has_its_number() {
     for (number, invariant) in (1..).zip(Invariant::ALL) {
         assert!(invariant.as_str().starts_with(&format!("I{number} ")));
     }
+}
+
+#[test]
+fn what_is_broken_means_something_of_its_own() {
+    let means = Invariant::ALL.map(Invariant::broken_means);
+    let different: std::collections::BTreeSet<_> = means.into();
+    assert_eq!(different.len(), Invariant::ALL.len());
+    assert!(!different.contains(""));
 }

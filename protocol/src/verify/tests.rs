@@ -272,7 +272,7 @@ fn findings_are_counted_beyond_those_that_are_listed() {
     let mut all = Findings::default();
     for _ in 0..3 {
         let mut some = Findings::default();
-        for _ in 0..LISTED_MAX {
+        for _ in 0..=LISTED_MAX {
             some.add(Finding {
                 invariant: Invariant::Order,
                 job: job(),
@@ -285,6 +285,12 @@ fn findings_are_counted_beyond_those_that_are_listed() {
         all.merge(some);
     }
     assert_eq!(all.listed.len(), LISTED_MAX);
-    assert_eq!(all.count[&Invariant::Order], 300);
+    assert_eq!(all.count[&Invariant::Order], 303);
     assert_eq!(all.doubts[&(Invariant::Order, "why")].times, 3);
+}
+
+#[test]
+fn verdicts_have_the_words_that_programs_read() {
+    let words = [Verdict::Proven, Verdict::NotProven, Verdict::Refuted].map(Verdict::as_str);
+    assert_eq!(words, ["proven", "not-proven", "refuted"]);
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::Status;
-use crate::task::Task;
+use crate::task::{Fanout, Task};
 use crate::time::Span;
 
 const NOW: Time = Time::from_millis(1_800_000_000_000);
@@ -404,4 +404,56 @@ fn who_has_begun_since_it_was_judged_is_left_alone() {
     assert!(account.settle_if(id(1), &begun, begun.unknown()));
     assert!(!account.settle_if(id(1), &begun, begun.unknown()));
     assert_eq!(account.spent.usd, Usd::from_micros(60));
+}
+
+#[test]
+fn a_record_proves_what_a_run_took_that_began_and_told() {
+    let mut record = Record::new("t".parse().unwrap(), Status::Succeeded, 1, NOW);
+    (record.run, record.started) = (Some(id(1)), Some(NOW));
+    record.spec = Some(Task::new(Work::Run("true".into())));
+    let one = Spent {
+        tasks: 1,
+        ..Spent::default()
+    };
+    assert_eq!(Spent::of(&record), one);
+    let nothing = |change: fn(&mut Record)| {
+        let mut changed = record.clone();
+        change(&mut changed);
+        assert_eq!(Spent::of(&changed), Spent::default(), "{changed:?}");
+    };
+    nothing(|by_a_user| by_a_user.run = None);
+    nothing(|never_began| never_began.started = None);
+    nothing(|page| {
+        page.spec = Some(Task::new(Work::Fanout(Fanout {
+            run: id(1),
+            parent: "j/t".into(),
+            page: 1,
+            pages: 2,
+        })));
+    });
+    nothing(|lost_agent| {
+        lost_agent.spec = serde_json::from_str(r#"{"claude":"hi"}"#).ok();
+        lost_agent.lost = true;
+    });
+}
+
+#[test]
+fn a_lost_agent_took_all_tokens_and_turns_that_it_might() {
+    let mut account = Account::new(Budget {
+        tokens: Some(1_000_000),
+        turns: Some(50),
+        ..Budget::default()
+    });
+    let own = Limits {
+        usd: None,
+        turns: Some(10),
+    };
+    account.reserve(id(1), &wants(Some(own)), NOW).unwrap();
+    account.begin(id(1)).unwrap();
+    let reserved = account.reserved_sum();
+    assert!(reserved.tokens > 0);
+    let (cost, over) = (Cost::default(), false);
+    account.settle(id(1), Taken::Whole { cost, over });
+    let (tokens, turns) = (account.spent.tokens, account.spent.turns);
+    assert_eq!((tokens, turns), (reserved.tokens, 10));
 }

@@ -95,6 +95,34 @@ fn i3_what_is_told_of_is_there() {
 }
 
 #[test]
+fn i3_what_retention_purged_is_not_missed() {
+    let mut cut = story(&[("a", Succeeded), ("b", Succeeded), ("c", Succeeded)]);
+    let mut gone = Ledger::default();
+    gone.fold(10, &cut.records[0].1);
+    gone.fold(20, &cut.records[1].1);
+    cut.key(|state| state.ledger.purge(20, gone.counters));
+    // The first one stays, as one that another task needs.
+    cut.records.remove(1);
+    cut.events = vec![event(Kind::Committed, 2, 6, Some(20))];
+    let verdict = cut.findings().verdict(Invariant::NothingLost);
+    assert_eq!(verdict, Verdict::Proven);
+    cut.key(|state| state.ledger.purged_to = 19);
+    cut.refutes(Invariant::NothingLost, "an event tells of the record 20");
+}
+
+#[test]
+fn what_looks_wrong_is_looked_at_again_up_to_a_limit() {
+    let mut check = JobCheck::new(job(), None, 0);
+    let mut families = Families::new(None);
+    for seq in 0..=SUSPECTS_MAX as u64 {
+        check.message(&message(seq, "new", 2), &mut families);
+    }
+    assert_eq!(check.suspects().len(), SUSPECTS_MAX);
+    let verdict = check.findings.verdict(Invariant::NothingLost);
+    assert_eq!(verdict, Verdict::NotProven);
+}
+
+#[test]
 fn i7_turns_come_in_the_order_of_messages() {
     let mut bad = story(&[("a", Succeeded), ("b", Succeeded)]);
     bad.record(1).seq = Some(0);

@@ -55,6 +55,23 @@ fn a_replica_that_lags_proves_nothing() {
 }
 
 #[test]
+fn records_end_where_the_key_says_or_before() {
+    let ends_before = |story: &Story| {
+        let mut check = JobCheck::new(job(), story.before.clone(), 500);
+        for (seq, record) in &story.records {
+            check.record(*seq, &record.task, record, &mut Families::new(None));
+        }
+        check.ends_before()
+    };
+    let mut whole = two();
+    assert_eq!(ends_before(&whole), None);
+    whole.records.pop();
+    assert_eq!(ends_before(&whole), Some(20));
+    whole.key(|state| state.ledger.purged_to = 20);
+    assert_eq!(ends_before(&whole), None, "retention took the last one");
+}
+
+#[test]
 fn i8_the_key_says_what_the_records_say() {
     let mut bad = two();
     bad.key(|state| state.ledger.counters.succeeded = 3);
