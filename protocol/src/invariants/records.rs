@@ -140,9 +140,9 @@ pub(crate) fn unfolded(kept: &Ledger) -> Ledger {
 /// How a kept ledger differs from a fresh fold over the same records.
 pub(crate) fn ledger_faults(kept: &Ledger, fresh: &Ledger) -> Vec<String> {
     let mut faults = Vec::new();
-    let last_purged = kept.purged.is_some() && kept.accounted <= kept.purged_to;
-    if kept.accounted != fresh.accounted && !(last_purged && fresh.accounted < kept.accounted) {
-        let (is, last) = (kept.accounted, fresh.accounted);
+    let (is, last) = (kept.accounted, fresh.accounted);
+    let last_purged = kept.purged.is_some() && is <= kept.purged_to;
+    if last > is || (last < is && !last_purged) {
         faults.push(format!(
             "records are counted up to {is}, but the last is {last}"
         ));

@@ -172,10 +172,27 @@ fn i1_one_runner() {
     told_late.events[2].time = Time::from_millis(1);
     told_late.events.swap(1, 2);
     assert_holds(told_late);
+    let mut claimed_late = good.clone();
+    claimed_late.events.rotate_left(1);
+    assert_holds(claimed_late);
+    let mut by_one_claim = good.clone();
+    by_one_claim.events.clear();
+    for stored in &mut by_one_claim.records {
+        (stored.record.run, stored.record.fence) = (None, Some(3));
+    }
+    assert_holds(by_one_claim);
     breaks(
         |bad| bad.records[1].record.started = Some(Time::from_millis(1999)),
         "overlap on host-1 (at [10, 20])",
     );
+    let mut elsewhere = good.clone();
+    elsewhere.records[1].record.started = Some(Time::from_millis(1999));
+    elsewhere.records[1].record.host = Some("host-2".into());
+    assert_holds(elsewhere);
+    let mut one_run = good.clone();
+    one_run.events.clear();
+    ran(&mut one_run.records[1], RUN, 3, 1999, 3000);
+    assert_holds(one_run);
     let mut lost = good;
     lost.records[1].record.started = Some(Time::from_millis(1999));
     lost.records[0].record.lost = true;
@@ -206,6 +223,10 @@ fn i1_two_runners_live_only_when_one_was_judged_dead() {
     let mut two = history(two_runs());
     two.processes = Some(vec![process(RUN, true), process(OTHER, true)]);
     assert!(texts(Invariant::OneRunner, &two).contains("several runners live"));
+    let mut of_two_jobs = two.clone();
+    let other = "other".parse().unwrap();
+    of_two_jobs.processes.as_mut().unwrap()[1].job = other;
+    assert_eq!(check_all(&of_two_jobs), []);
     let lost = event(Kind::Lost, RUN, 3);
     two.jobs.get_mut(&job()).unwrap().events.push(lost);
     assert_eq!(check_all(&two), []);
@@ -273,6 +294,19 @@ fn i2_the_beginning_is_missing() {
     bad.state = Some(purged);
     bad.quiet = false;
     assert_holds(bad);
+}
+
+#[test]
+fn i2_a_chain_begins_with_the_first_attempt_or_where_it_was_cut() {
+    let fault = |after, attempt, previous, status, purged_to| {
+        let first = record("a", status, attempt, previous, after);
+        records::beginning_fault(&first, purged_to).is_some()
+    };
+    assert!(!fault(0, 1, None, Failed, 0));
+    assert!(fault(0, 1, None, Reset, 0) && fault(0, 2, None, Failed, 0));
+    assert!(fault(0, 1, Some(Reset), Failed, 0) && fault(0, 2, Some(Reset), Failed, 9));
+    assert!(!fault(5, 2, Some(Reset), Failed, 5) && fault(5, 2, Some(Reset), Failed, 4));
+    assert!(fault(5, 1, None, Failed, 0));
 }
 
 #[test]

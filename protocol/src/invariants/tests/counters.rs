@@ -76,3 +76,74 @@ fn i8_what_was_forgiven_fails_no_more() {
     forgiven.state.as_mut().unwrap().ledger.forgive();
     assert_holds(forgiven);
 }
+
+#[test]
+fn i8_every_open_task_of_a_completed_job_is_told() {
+    let steps = [
+        ("a", Retrying),
+        ("b", Retrying),
+        ("c", Parked),
+        ("b", Reset),
+    ];
+    let mut open = done(&steps);
+    // Whoever removes a job may take the messages of its tasks.
+    open.removed = true;
+    assert_breaks(
+        Invariant::TrueCounters,
+        open.clone(),
+        "but 3 tasks are open",
+    );
+    open.state.as_mut().unwrap().status = JobStatus::Cancelled { drained: 99 };
+    assert_holds(open);
+    let mut scheduled = done(&[("a", Succeeded)]);
+    scheduled.schedules.push(queued(5, "a", 1));
+    assert_breaks(
+        Invariant::TrueCounters,
+        scheduled,
+        "but a task is scheduled (at [5])",
+    );
+}
+
+#[test]
+fn i8_only_what_retention_took_may_be_missing() {
+    let kept = |accounted, purged_to| Ledger {
+        accounted,
+        purged_to,
+        purged: Some(crate::ledger::Counters::default()),
+        ..Ledger::default()
+    };
+    let told = |kept: &Ledger, last| {
+        let fresh = Ledger {
+            accounted: last,
+            ..Ledger::default()
+        };
+        records::ledger_faults(kept, &fresh).join("; ")
+    };
+    assert_eq!(told(&kept(20, 20), 0), "");
+    assert_eq!(told(&kept(20, 20), 20), "");
+    assert_eq!(told(&kept(20, 10), 20), "");
+    for (kept, last) in [(kept(20, 19), 10), (kept(20, 20), 30)] {
+        let wanted = format!("records are counted up to 20, but the last is {last}");
+        assert_eq!(told(&kept, last), wanted);
+    }
+    let whole = Ledger {
+        purged: None,
+        ..kept(20, 20)
+    };
+    assert!(told(&whole, 10).contains("the last is 10"));
+}
+
+#[test]
+fn i8_children_are_listed_until_the_list_is_full() {
+    let of = |count: usize| Ledger {
+        children: (0..count)
+            .map(|number| format!("j{number}").parse().unwrap())
+            .collect(),
+        ..Ledger::default()
+    };
+    assert_eq!(records::ledger_faults(&of(3), &of(2)), [""; 0]);
+    let lacks = records::ledger_faults(&of(1), &of(2)).join("; ");
+    assert!(lacks.starts_with("`children` lacks"), "{lacks}");
+    let most = crate::limits::CHILDREN_MAX;
+    assert_eq!(records::ledger_faults(&of(most), &of(most + 1)), [""; 0]);
+}

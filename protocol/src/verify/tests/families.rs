@@ -86,3 +86,111 @@ fn i5_sub_tasks_of_an_earlier_life_of_their_parent_prove_nothing() {
     assert_eq!(two(51), Verdict::Refuted);
     assert_eq!(two(49), Verdict::NotProven);
 }
+
+/// A record of a success that queued so many.
+fn success(subtasks: u64) -> Record {
+    let mut record = Record::new(task("a"), Succeeded, 1, Time::default());
+    record.subtasks = subtasks;
+    record.jobs = vec!["k".parse().unwrap()];
+    record
+}
+
+fn other() -> JobName {
+    "k".parse().unwrap()
+}
+
+/// What is said of families in the end: violations, and examples of what is not proven.
+fn said(families: Families) -> (Vec<String>, Vec<String>) {
+    let mut findings = Findings::default();
+    families.end(&mut findings);
+    let texts = findings.listed.into_iter().map(|one| one.text);
+    let examples = findings.doubts.into_values().map(|doubt| doubt.example);
+    (texts.collect(), examples.collect())
+}
+
+fn child(families: &mut Families, parent: &str, job: &JobName, name: &str) {
+    let place = Place::Queue(job.clone(), 60);
+    families.child(parent, job, &task(name), 60, place);
+}
+
+#[test]
+fn i5_of_one_job_only_its_own_families_are_judged() {
+    let mut ours = Families::new(Some(job()));
+    ours.parent(&other(), &task("a"), 50, &success(3));
+    child(&mut ours, "k/a", &other(), "c");
+    ours.pending("k/a");
+    assert_eq!((ours.doubtful(9), ours.elsewhere().len()), (vec![], 0));
+    assert_eq!(said(ours), (vec![], vec![]));
+    let mut ours = Families::new(Some(job()));
+    ours.parent(&job(), &task("a"), 50, &success(3));
+    child(&mut ours, "demo/a", &other(), "c");
+    assert!(ours.elsewhere().contains(&other()));
+    assert_eq!(said(ours), (vec![], vec!["demo/a: 2 of 3".into()]));
+    // Sub-tasks of another job's task are in other jobs too.
+    let mut partly = Families::new(Some(job()));
+    child(&mut partly, "k/a", &job(), "c");
+    let parent = partly.doubtful(9).remove(0);
+    assert_eq!((&parent.job, parent.in_own_job), (&other(), false));
+    assert_eq!(partly.doubtful(0), []);
+    let mut findings = Findings::default();
+    partly.resolve(&parent, Some((3, 50)), &mut findings);
+    assert_eq!(findings, Findings::default());
+    assert_eq!(said(partly), (vec![], vec![]));
+}
+
+#[test]
+fn i5_what_is_unknown_is_not_proven() {
+    let mut unknown = Families::new(None);
+    child(&mut unknown, "demo/a", &job(), "c");
+    assert!(unknown.doubtful(9)[0].in_own_job);
+    assert_eq!(said(unknown), (vec![], vec!["demo/a".into()]));
+    let mut told = Families::new(None);
+    told.parent(&job(), &task("a"), 50, &success(0));
+    assert_eq!(told.doubtful(9), []);
+    assert_eq!(said(told), (vec![], vec![]));
+    let mut failed = Families::new(None);
+    let mut record = success(1);
+    record.status = Failed;
+    failed.parent(&job(), &task("a"), 50, &record);
+    assert_eq!(said(failed), (vec![], vec![]));
+    let mut waits = Families::new(None);
+    waits.pending("demo/a");
+    let parent = waits.doubtful(9).remove(0);
+    let mut findings = Findings::default();
+    waits.resolve(&parent, None, &mut findings);
+    assert_eq!(findings, Findings::default(), "it has no sub-task to tell");
+}
+
+#[test]
+fn i5_what_was_seen_in_several_jobs_adds_up() {
+    let part = |change: fn(&mut Families)| {
+        let mut families = Families::new(None);
+        change(&mut families);
+        families
+    };
+    let parts: [fn(&mut Families); 3] = [
+        |one| one.parent(&job(), &task("a"), 50, &success(3)),
+        |one| child(one, "demo/a", &job(), "c"),
+        |one| child(one, "demo/a", &other(), "d"),
+    ];
+    let merged = |order: [usize; 3]| {
+        let mut all = Families::new(None);
+        for at in order {
+            all.merge(part(parts[at]));
+        }
+        all
+    };
+    for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
+        let all = merged(order);
+        assert!(all.elsewhere().contains(&other()));
+        assert_eq!(all.doubtful(9), []);
+        assert_eq!(said(all), (vec![], vec!["demo/a: 1 of 3".into()]));
+        let mut waits = merged(order);
+        waits.merge(part(|one| one.pending("demo/a")));
+        assert_eq!(said(waits), (vec![], vec![]));
+        let mut unknown = Families::new(None);
+        unknown.merge(part(|one| child(one, "k/z", &other(), "y")));
+        unknown.merge(part(|one| child(one, "k/z", &job(), "x")));
+        assert!(unknown.doubtful(9)[0].in_own_job, "the first one is kept");
+    }
+}

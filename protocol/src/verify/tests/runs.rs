@@ -104,3 +104,73 @@ fn i1_a_lease_is_not_older_than_the_last_record() {
     is_old(working(Phase::Recovering { from, by }, run(9)));
     working(running(6), run(9)).refutes(Invariant::OneRunner, "belongs to two runs");
 }
+
+#[test]
+fn i1_a_lost_runner_may_have_run() {
+    let mut lost = two();
+    (lost.record(0).started, lost.record(0).lost) = (None, true);
+    (lost.record(1).released, lost.record(1).seq) = (Some(5), Some(2));
+    lost.refutes(Invariant::OneRunner, "two leases at once");
+    // A message that is as old as the record was there before it.
+    lost.record(1).seq = Some(10);
+    lost.refutes(Invariant::OneRunner, "two leases at once");
+}
+
+#[test]
+fn i1_only_one_clock_tells_of_an_overlap() {
+    let mut old = two();
+    old.record(1).released = None;
+    (old.record(0).ended, old.record(1).started) = (Time::from_millis(5), Some(Time::default()));
+    let hosts = |old: &mut Story, one: Option<&str>, other: Option<&str>| {
+        old.record(0).host = one.map(str::to_owned);
+        old.record(1).host = other.map(str::to_owned);
+    };
+    for (one, other) in [(None, None), (Some("h"), Some("i")), (Some("h"), None)] {
+        hosts(&mut old, one, other);
+        old.doubts(Invariant::OneRunner, "older version");
+    }
+    hosts(&mut old, Some("h"), Some("h"));
+    old.refutes(Invariant::OneRunner, "overlap by the clock");
+    old.record(1).started = Some(Time::from_millis(5));
+    old.doubts(Invariant::OneRunner, "older version");
+    old.record(1).started = Some(Time::default());
+    old.record(0).lost = true;
+    let findings = old.findings();
+    assert_eq!(findings.verdict(Invariant::OneRunner), Verdict::NotProven);
+}
+
+#[test]
+fn i1_a_fence_that_comes_back_is_of_one_run() {
+    let mut three = story(&[("a", Succeeded), ("b", Succeeded), ("c", Succeeded)]);
+    three.record(2).fence = Some(3);
+    three.refutes(Invariant::OneRunner, "a stale run has committed");
+    three.refutes(Invariant::OneRunner, "the fence 3 belongs to two runs");
+    three.record(2).run = Some(run(1));
+    let findings = three.findings();
+    let texts: Vec<_> = findings.listed.iter().map(|one| &one.text).collect();
+    assert!(
+        texts.len() == 1 && texts[0].contains("a stale run"),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn i1_whoever_holds_the_lease_has_not_ended() {
+    working(running(6), run(2)).holds();
+    let mut at_claim = two();
+    at_claim.now.revision = 6;
+    at_claim.holds();
+    let started = |of: u64, story: &mut Story| {
+        story.events = vec![event(Kind::Started, of, of, None)];
+    };
+    let mut working = working(running(9), run(9));
+    started(9, &mut working);
+    working.holds();
+    started(8, &mut working);
+    working.doubts(Invariant::OneRunner, "no event tells its end");
+    let mut moving = two();
+    moving.key(|state| state.status = JobStatus::Waiting);
+    moving.now.unchanged = false;
+    started(5, &mut moving);
+    moving.doubts(Invariant::OneRunner, "no event tells its end");
+}

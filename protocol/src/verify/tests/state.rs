@@ -150,3 +150,82 @@ fn a_job_that_is_removed_or_has_no_key_is_not_judged() {
         Verdict::Proven
     );
 }
+
+#[test]
+fn times_are_over_when_they_are_exceeded() {
+    let grace = POLL_MAX + Duration::from_secs(10);
+    let mut late = working(running(9), run(9));
+    late.now.age = Duration::from_secs(30) + grace;
+    late.holds();
+    late.now.age += Duration::from_millis(1);
+    late.refutes(Invariant::NoGhost, "nobody has taken it over");
+    let mut failed = two();
+    failed.key(|state| state.status = JobStatus::Failed { task: None });
+    failed.now.age = grace;
+    failed.holds();
+    failed.now.age += Duration::from_millis(1);
+    failed.refutes(Invariant::TrueCounters, "no task is");
+    failed.now.managed = false;
+    failed.holds();
+}
+
+#[test]
+fn i8_every_open_task_of_a_completed_job_is_told() {
+    let steps = [
+        ("a", Retrying),
+        ("b", Retrying),
+        ("c", Parked),
+        ("b", Reset),
+    ];
+    story(&steps).refutes(Invariant::TrueCounters, "but 3 tasks are open");
+}
+
+#[test]
+fn i8_a_queue_that_was_seen_empty_stays_so() {
+    let mut live = two();
+    live.messages = vec![message(1000, "c", 1)];
+    live.refutes(Invariant::TrueCounters, "seen empty up to 1000");
+    live.key(|state| state.status = JobStatus::Cancelled { drained: 1000 });
+    live.refutes(Invariant::TrueCounters, "the job is cancelled");
+    live.key(|state| state.status = JobStatus::Waiting);
+    live.holds();
+}
+
+#[test]
+fn a_history_is_read_again_if_its_key_went_on() {
+    let is_outdated = |story: &Story| {
+        let check = JobCheck::new(job(), story.before.clone(), 500);
+        check.is_outdated(&story.now)
+    };
+    let after = |story: &mut Story, change: fn(&mut Ledger)| {
+        change(&mut story.now.state.as_mut().unwrap().ledger);
+    };
+    let mut same = two();
+    assert!(!is_outdated(&same));
+    after(&mut same, |ledger| ledger.accounted += 10);
+    assert!(!is_outdated(&same), "records go on");
+    same.now.unchanged = false;
+    assert!(is_outdated(&same), "of a job that was over");
+    same.key(|state| state.status = JobStatus::Waiting);
+    assert!(!is_outdated(&same));
+    let mut purged = two();
+    after(&mut purged, |ledger| ledger.purged_to = 10);
+    assert!(is_outdated(&purged));
+    let mut anew = two();
+    after(&mut anew, |ledger| ledger.accounted = 10);
+    assert!(is_outdated(&anew));
+    anew.now.state = None;
+    assert!(is_outdated(&anew));
+    anew.before = None;
+    assert!(!is_outdated(&anew));
+}
+
+#[test]
+fn i5_a_page_that_is_gone_is_told() {
+    let mut check = JobCheck::new(job(), None, 0);
+    check.page_is_missing(&message(7, "_30", 1), "blob".into());
+    let found = &check.findings.listed[0];
+    assert_eq!(found.invariant, Invariant::WholeFamilies);
+    let places = [Place::Queue(job(), 7), Place::Blob("blob".into())];
+    assert_eq!(found.places, places);
+}
