@@ -197,7 +197,7 @@ impl Families {
             ),
             None => (Vec::new(), String::new()),
         };
-        if found == 0 && places.is_empty() {
+        if found == 0 {
             return;
         }
         findings.add(Finding {

@@ -84,6 +84,7 @@ fn i5_sub_tasks_of_an_earlier_life_of_their_parent_prove_nothing() {
         findings.verdict(Invariant::WholeFamilies)
     };
     assert_eq!(two(51), Verdict::Refuted);
+    assert_eq!(two(50), Verdict::Refuted);
     assert_eq!(two(49), Verdict::NotProven);
 }
 
@@ -116,6 +117,7 @@ fn child(families: &mut Families, parent: &str, job: &JobName, name: &str) {
 #[test]
 fn i5_of_one_job_only_its_own_families_are_judged() {
     let mut ours = Families::new(Some(job()));
+    assert_eq!(ours.only(), Some(&job()));
     ours.parent(&other(), &task("a"), 50, &success(3));
     child(&mut ours, "k/a", &other(), "c");
     ours.pending("k/a");
@@ -142,7 +144,8 @@ fn i5_of_one_job_only_its_own_families_are_judged() {
 fn i5_what_is_unknown_is_not_proven() {
     let mut unknown = Families::new(None);
     child(&mut unknown, "demo/a", &job(), "c");
-    assert!(unknown.doubtful(9)[0].in_own_job);
+    child(&mut unknown, "demo/a", &other(), "d");
+    assert!(unknown.doubtful(9)[0].in_own_job, "the first one is kept");
     assert_eq!(said(unknown), (vec![], vec!["demo/a".into()]));
     let mut told = Families::new(None);
     told.parent(&job(), &task("a"), 50, &success(0));
@@ -188,6 +191,11 @@ fn i5_what_was_seen_in_several_jobs_adds_up() {
         let mut waits = merged(order);
         waits.merge(part(|one| one.pending("demo/a")));
         assert_eq!(said(waits), (vec![], vec![]));
+        let mut partly = Families::new(Some(other()));
+        child(&mut partly, "demo/a", &other(), "e");
+        let mut all = part(parts[0]);
+        all.merge(partly);
+        assert_eq!(said(all), (vec![], vec![]));
         let mut unknown = Families::new(None);
         unknown.merge(part(|one| child(one, "k/z", &other(), "y")));
         unknown.merge(part(|one| child(one, "k/z", &job(), "x")));

@@ -135,4 +135,40 @@ fn i7_turns_come_in_the_order_of_messages() {
     overtaken.refutes(Invariant::Order, "the later message 2 had its turn");
     overtaken.messages[0].binds = false;
     overtaken.holds();
+    overtaken.messages = vec![message(2, "slow", 1)];
+    overtaken.holds();
+}
+
+#[test]
+fn i7_one_claim_may_settle_several_in_any_order() {
+    let steps = [
+        ("a", Succeeded),
+        ("b", Succeeded),
+        ("c", Succeeded),
+        ("d", Succeeded),
+    ];
+    let turns = |turns: [(u64, u64); 4]| {
+        let mut story = story(&steps);
+        for (at, (fence, message)) in turns.into_iter().enumerate() {
+            let record = story.record(at);
+            (record.fence, record.seq) = (Some(fence), Some(message));
+        }
+        story
+    };
+    let verdict = |story: Story| story.findings().verdict(Invariant::Order);
+    assert_eq!(
+        verdict(turns([(3, 1), (6, 5), (6, 4), (9, 6)])),
+        Verdict::Proven
+    );
+    let late = turns([(3, 1), (3, 5), (6, 4), (9, 6)]);
+    late.refutes(Invariant::Order, "after the message 5");
+    assert_eq!(
+        verdict(turns([(3, 1), (6, 5), (9, 5), (12, 6)])),
+        Verdict::Proven
+    );
+    // That is the matter of I1.
+    assert_eq!(
+        verdict(turns([(3, 1), (6, 3), (9, 4), (5, 2)])),
+        Verdict::Proven
+    );
 }
