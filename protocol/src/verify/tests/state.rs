@@ -167,6 +167,10 @@ fn times_are_over_when_they_are_exceeded() {
     failed.refutes(Invariant::TrueCounters, "no task is");
     failed.now.managed = false;
     failed.holds();
+    let mut rightly = story(&[("a", Failed)]);
+    rightly.key(|state| state.status = JobStatus::Failed { task: None });
+    rightly.now.age = 2 * grace;
+    rightly.holds();
 }
 
 #[test]
