@@ -172,3 +172,25 @@ fn i7_one_claim_may_settle_several_in_any_order() {
         Verdict::Proven
     );
 }
+
+#[test]
+fn i3_what_is_nowhere_is_told_in_its_order() {
+    let names = ["h", "c", "a", "g", "b", "f", "e", "d"];
+    let open = story(&names.map(|name| (name, Retrying)));
+    let mut check = JobCheck::new(job(), None, 0);
+    for (seq, record) in &open.records {
+        check.record(*seq, &record.task, record, &mut Families::new(None));
+    }
+    let suspects = check.suspects().into_iter();
+    let wanted = (10..).step_by(10).zip(names);
+    let wanted = wanted.map(|(seq, name)| Suspect::Unqueued(task(name), seq));
+    assert_eq!(suspects.collect::<Vec<_>>(), Vec::from_iter(wanted));
+}
+
+#[test]
+fn a_task_that_was_published_twice_waits_once() {
+    let mut twice = two();
+    twice.messages = vec![message(900, "c", 1), message(901, "c", 1)];
+    let findings = twice.findings();
+    assert_eq!(findings.count[&Invariant::TrueCounters], 1);
+}
