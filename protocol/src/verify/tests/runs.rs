@@ -83,6 +83,8 @@ fn i1_without_proof_it_is_not_proven() {
     endless.doubts(Invariant::OneRunner, "no event tells its end");
     endless.events.push(event(Kind::Lost, 9, 4, None));
     endless.doubts(Invariant::OneRunner, "no event tells of its claim");
+    let doubts = endless.findings().doubts;
+    assert!(!doubts.keys().any(|(_, why)| why.contains("tells its end")));
     let mut moving = two();
     moving.events = vec![event(Kind::Started, 9, 40, None)];
     moving.key(|state| state.status = JobStatus::Waiting);
