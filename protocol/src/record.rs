@@ -282,6 +282,12 @@ impl Record {
         self.replies.iter().any(Reply::approves)
     }
 
+    /// Whether the task is the system's own, which queues the rest of a family.
+    pub fn is_fanout(&self) -> bool {
+        let task = self.spec.as_ref();
+        task.is_some_and(|task| matches!(task.work, Work::Fanout(_)))
+    }
+
     /// Says which account pays for the task, and how deep it stands.
     pub fn set_leash(&mut self, leash: Leash) {
         self.budget = leash.budget;

@@ -26,9 +26,9 @@ use crate::invariants::Invariant;
 use crate::job::{JobState, JobStatus};
 use crate::names::{JobName, TaskId};
 use crate::record::Record;
-use crate::task::{Fanout, Task, Work};
+use crate::task::{Fanout, Task};
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Charges};
 pub use families::{Doubtful, Families};
 pub use tasks::{Fate, fate_of};
 
@@ -333,11 +333,7 @@ impl JobCheck {
         self.check_run(seq, subject, record);
         self.check_turn(seq, subject, record);
         self.fold.fold(seq, record);
-        let is_fanout = record
-            .spec
-            .as_ref()
-            .is_some_and(|task| matches!(task.work, Work::Fanout(_)));
-        if is_fanout {
+        if record.is_fanout() {
             return;
         }
         if first && let Some(parent) = &record.parent {

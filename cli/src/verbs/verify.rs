@@ -49,12 +49,10 @@ pub async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut report = Report::new();
     let mut families = Families::new(args.job.clone());
     let managed = is_managed(&nats).await?;
-    let there = nats.accounts().await?;
-    let there = there.iter().map(|(root, account)| (root, account));
     let mut verify = Verify {
         nats: &nats,
         managed,
-        accounts: Accounts::new(there),
+        accounts: Accounts::new(nats.accounts().await?),
         progress: &progress,
     };
     match &args.job {
@@ -128,7 +126,7 @@ impl Verify<'_> {
                 return Ok(false);
             }
             families.merge(own);
-            self.accounts = std::mem::take(&mut read.accounts);
+            self.accounts.charge(std::mem::take(&mut read.charges));
             again::suspects(self.nats, job, &mut read).await?;
             report.add(job, &now, read);
             break;

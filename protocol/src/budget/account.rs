@@ -75,9 +75,7 @@ impl Spent {
     /// What the record of a run proves to be spent. Pages of a fan-out are of no account, and what a lost agent took
     /// is not known.
     pub fn of(record: &Record) -> Self {
-        let fanout = record.spec.as_ref();
-        let fanout = fanout.is_some_and(|task| matches!(task.work, Work::Fanout(_)));
-        if fanout || record.run.is_none() || record.started.is_none() {
+        if record.is_fanout() || record.run.is_none() || record.started.is_none() {
             return Self::default();
         }
         match Taken::of_record(record) {

@@ -36,7 +36,8 @@ pub fn whole_families(history: &History) -> Vec<Violation> {
 fn families(history: &History) -> BTreeMap<&Parent, Children<'_>> {
     let mut families: BTreeMap<_, Children<'_>> = BTreeMap::new();
     for (name, job) in &history.jobs {
-        let records = job.records.iter().filter(|stored| !is_fanout(stored));
+        // The system's own tasks are no sub-tasks.
+        let records = job.records.iter().filter(|one| !one.record.is_fanout());
         let records = records.map(|one| (&one.parent, &one.record.task, one.seq));
         let messages = job.queue.iter().chain(&job.schedules);
         let messages = messages.filter(|message| message.fanout.is_none());
@@ -49,12 +50,6 @@ fn families(history: &History) -> BTreeMap<&Parent, Children<'_>> {
         }
     }
     families
-}
-
-/// The system's own tasks are no sub-tasks.
-fn is_fanout(stored: &StoredRecord) -> bool {
-    let spec = stored.record.spec.as_ref();
-    spec.is_some_and(|task| matches!(task.work, Work::Fanout(_)))
 }
 
 /// The runs whose sub-tasks are not all queued yet, or never will be, since a user cancelled the rest.
@@ -114,7 +109,7 @@ fn size_fault(
 ) -> Option<Violation> {
     let record = &stored.record;
     let run = record.run?;
-    if record.status != Status::Succeeded || is_fanout(stored) {
+    if record.status != Status::Succeeded || record.is_fanout() {
         return None;
     }
     let of_run = |parent: &&Parent| parent.job == *name && parent.task == record.task;

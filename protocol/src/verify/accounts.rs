@@ -15,35 +15,50 @@ use crate::time::Time;
 const RENEWED: &str = "the account of a budget was removed or begun anew while it was being read";
 
 /// What records say of the accounts that were there before any record was read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accounts(BTreeMap<JobName, Told>);
 
 /// What records say of one account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Told {
     /// When its first task was claimed. Runs that started before are of an account of the same name that was removed.
     since: Time,
     spent: Spent,
 }
 
+/// What the records of one job say of accounts.
+#[derive(Debug, Default)]
+pub struct Charges(BTreeMap<JobName, Spent>);
+
 impl Accounts {
     /// Those that are there. One from which nothing was ever reserved has nothing to count.
-    pub fn new<'a>(there: impl IntoIterator<Item = (&'a JobName, &'a Account)>) -> Self {
+    pub fn new(there: impl IntoIterator<Item = (JobName, Account)>) -> Self {
         let told = there.into_iter().filter_map(|(root, account)| {
             let since = account.started?;
             let spent = Spent::default();
-            Some((root.clone(), Told { since, spent }))
+            Some((root, Told { since, spent }))
         });
         Self(told.collect())
     }
 
-    /// Takes in a record.
-    pub fn record(&mut self, record: &Record) {
-        let Some(told) = record.budget.as_ref().and_then(|root| self.0.get_mut(root)) else {
+    /// Adds what a record says to that of its job.
+    pub fn record(&self, record: &Record, charges: &mut Charges) {
+        let root = record.budget.as_ref();
+        let Some((root, told)) = root.and_then(|root| self.0.get_key_value(root)) else {
             return;
         };
         if record.started.is_some_and(|started| started >= told.since) {
-            told.spent = told.spent.plus(Spent::of(record));
+            let spent = charges.0.entry(root.clone()).or_default();
+            *spent = spent.plus(Spent::of(record));
+        }
+    }
+
+    /// Takes in what the records of a job say.
+    pub fn charge(&mut self, charges: Charges) {
+        for (root, spent) in charges.0 {
+            if let Some(told) = self.0.get_mut(&root) {
+                told.spent = told.spent.plus(spent);
+            }
         }
     }
 
@@ -144,9 +159,11 @@ mod tests {
     }
 
     fn accounts(records: &[Record]) -> Accounts {
-        let mut accounts = Accounts::new([(&root(), &account())]);
+        let mut accounts = Accounts::new([(root(), account())]);
         for record in records {
-            accounts.record(record);
+            let mut charges = Charges::default();
+            accounts.record(record, &mut charges);
+            accounts.charge(charges);
         }
         accounts
     }
@@ -212,6 +229,6 @@ mod tests {
         let seen = accounts(&[record(BEFORE), other, none]);
         assert_eq!(seen.told().count(), 0);
         let unused = Account::new(Budget::default());
-        assert_eq!(Accounts::new([(&root(), &unused)]), Accounts::default());
+        assert_eq!(Accounts::new([(root(), unused)]), Accounts::default());
     }
 }

@@ -15,6 +15,7 @@ use crate::lease::{Lease, Phase, Running, Target};
 use crate::ledger::Ledger;
 use crate::limits::POLL_MAX;
 use crate::record::Status::{self, Cancelled, Failed, Parked, Reset, Retrying, Succeeded};
+use crate::task::Work;
 use crate::time::{Span, Time};
 
 fn job() -> JobName {
@@ -102,13 +103,19 @@ impl Story {
         &mut self.records[at].1
     }
 
+    /// The check, once it has all records.
+    fn check(&self, families: &mut Families) -> JobCheck {
+        let mut check = JobCheck::new(job(), self.before.clone(), self.now.revision);
+        for (seq, record) in &self.records {
+            check.record(*seq, &record.task, record, families);
+        }
+        check
+    }
+
     /// Takes it through the check; every suspect is confirmed.
     fn findings(&self) -> Findings {
         let mut families = Families::new(None);
-        let mut check = JobCheck::new(job(), self.before.clone(), self.now.revision);
-        for (seq, record) in &self.records {
-            check.record(*seq, &record.task, record, &mut families);
-        }
+        let mut check = self.check(&mut families);
         for message in &self.messages {
             check.message(message, &mut families);
         }

@@ -12,7 +12,7 @@ use air_protocol::job::JobStatus;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::task::Work;
 use air_protocol::verify::{
-    Accounts, Families, JobCheck, Message, Now, Place, Suspect, binds, short,
+    Charges, Families, JobCheck, Message, Now, Place, Suspect, binds, short,
 };
 
 use super::Verify;
@@ -24,7 +24,7 @@ const PAGE: usize = 256;
 /// A job's history, as it went through the checker.
 pub(super) struct Read {
     pub(super) check: JobCheck,
-    pub(super) accounts: Accounts,
+    pub(super) charges: Charges,
     pub(super) records: u64,
     pub(super) messages: u64,
     pub(super) events: u64,
@@ -50,7 +50,7 @@ impl Verify<'_> {
         let state = before.state().cloned();
         let mut read = Read {
             check: JobCheck::new(job.clone(), state, before.revision()),
-            accounts: self.accounts.clone(),
+            charges: Charges::default(),
             records: 0,
             messages: 0,
             events: 0,
@@ -111,7 +111,7 @@ impl Verify<'_> {
             return Ok(());
         };
         read.check.record(recorded.seq, task, record, families);
-        read.accounts.record(record);
+        self.accounts.record(record, &mut read.charges);
         if let Some(blob) = &record.output_blob
             && !self.nats.has_blob(blob).await?
         {
@@ -215,11 +215,7 @@ pub(super) async fn kin(
             let Ok(record) = &recorded.record else {
                 continue;
             };
-            let is_fanout = record
-                .spec
-                .as_ref()
-                .is_some_and(|task| matches!(task.work, Work::Fanout(_)));
-            if let Some(parent) = record.parent.as_ref().filter(|_| !is_fanout)
+            if let Some(parent) = record.parent.as_ref().filter(|_| !record.is_fanout())
                 && seen.insert(short(&record.task))
             {
                 let place = Place::Record(Some(record.task.clone()), recorded.seq);

@@ -69,11 +69,14 @@ pub(super) fn clear(system: &str, cgroups: Option<&Cgroups>) {
 
 /// Of any installation: nothing that a dead runner left without a process is of use to anybody.
 fn folders() -> io::Result<()> {
-    for runner in abandoned(FOLDER_AGE)? {
-        if sweep::find(|found| found == runner)?.is_empty() {
-            remove_folder(&runner);
-        }
+    let mut left = BTreeSet::from_iter(abandoned(FOLDER_AGE)?);
+    if left.is_empty() {
+        return Ok(());
     }
+    for process in sweep::find(|runner| left.contains(runner))? {
+        left.remove(&process.runner);
+    }
+    left.iter().for_each(|runner| remove_folder(runner));
     Ok(())
 }
 

@@ -176,11 +176,9 @@ fn i7_one_claim_may_settle_several_in_any_order() {
 #[test]
 fn i3_what_is_nowhere_is_told_in_its_order() {
     let names = ["h", "c", "a", "g", "b", "f", "e", "d"];
-    let open = story(&names.map(|name| (name, Retrying)));
-    let mut check = JobCheck::new(job(), None, 0);
-    for (seq, record) in &open.records {
-        check.record(*seq, &record.task, record, &mut Families::new(None));
-    }
+    let mut open = story(&names.map(|name| (name, Retrying)));
+    open.before = None;
+    let mut check = open.check(&mut Families::new(None));
     let suspects = check.suspects().into_iter();
     let wanted = (10..).step_by(10).zip(names);
     let wanted = wanted.map(|(seq, name)| Suspect::Unqueued(task(name), seq));

@@ -36,13 +36,7 @@ fn what_cannot_be_read_hides_what_follows_from_it() {
 fn a_replica_that_lags_proves_nothing() {
     let mut behind = two();
     behind.records.pop();
-    let mut check = JobCheck::new(job(), behind.before.clone(), 500);
-    check.record(
-        10,
-        &task("a"),
-        &behind.records[0].1,
-        &mut Families::new(None),
-    );
+    let mut check = behind.check(&mut Families::new(None));
     assert_eq!(check.ends_before(), Some(20));
     check.lags();
     let findings = check.end(&behind.now);
@@ -56,13 +50,7 @@ fn a_replica_that_lags_proves_nothing() {
 
 #[test]
 fn records_end_where_the_key_says_or_before() {
-    let ends_before = |story: &Story| {
-        let mut check = JobCheck::new(job(), story.before.clone(), 500);
-        for (seq, record) in &story.records {
-            check.record(*seq, &record.task, record, &mut Families::new(None));
-        }
-        check.ends_before()
-    };
+    let ends_before = |story: &Story| story.check(&mut Families::new(None)).ends_before();
     let mut whole = two();
     assert_eq!(ends_before(&whole), None);
     whole.records.pop();
