@@ -226,17 +226,10 @@ async fn fate(shared: &Shared, runner: Uuid, one: &Reservation) -> Result<Option
     if lease.is_some_and(|lease| lease.runner == runner) {
         return Ok(None);
     }
-    let is_its = |record: &Record| record.run == Some(runner);
-    if let Some((_, last)) = nats.last_record(&one.job, &one.task).await?
-        && is_its(&last)
-    {
-        return Ok(Some(Taken::of_record(&last)));
-    }
-    let mut records = nats.task_records(&one.job, &one.task).await?.into_iter();
-    let record = records.find(|(_, record)| is_its(record));
+    let record = nats.record_of_run(&one.job, &one.task, runner).await?;
     Ok(Some(record.map_or_else(
         || one.unknown(),
-        |(_, record)| Taken::of_record(&record),
+        |record| Taken::of_record(&record),
     )))
 }
 

@@ -333,7 +333,7 @@ fn nothing_live(
         return Ok(step);
     }
     let counters = &state.ledger.counters;
-    let open = counters.retrying + counters.reset + counters.parked;
+    let open = counters.open();
     if !pick.blocked.is_empty() {
         // Such a task is live too: a job that is over goes on with it, as far as people can see.
         let open = then(state, &Event::Work, view.now)?;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use air_protocol::codec;
 use air_protocol::names::{JobName, TaskId};
 use air_protocol::record::Record;
+use uuid::Uuid;
 
 use crate::direct::{SUBJECTS_MAX, Stored};
 use crate::{Error, Nats};
@@ -156,6 +157,26 @@ impl Nats {
         let subject = self.names.results(job, task);
         let stored = self.get_last_leader(&self.names.stream(), &subject).await?;
         stored.as_ref().map(read_last).transpose()
+    }
+
+    /// The record that a run left of a task. It is the last one, of which the leader is asked, but for a task that went on since.
+    ///
+    /// # Errors
+    /// [`Error`] when NATS does not answer as it should.
+    pub async fn record_of_run(
+        &self,
+        job: &JobName,
+        task: &TaskId,
+        run: Uuid,
+    ) -> Result<Option<Record>, Error> {
+        let is_its = |record: &Record| record.run == Some(run);
+        if let Some((_, last)) = self.last_record(job, task).await?
+            && is_its(&last)
+        {
+            return Ok(Some(last));
+        }
+        let records = self.task_records(job, task).await?.into_iter();
+        Ok(records.map(|(_, record)| record).find(is_its))
     }
 
     /// The record at `seq`, from the leader.

@@ -59,8 +59,13 @@ impl Counters {
 
     /// Tasks that have a record.
     pub fn tasks(&self) -> u64 {
+        self.finished().saturating_add(self.open())
+    }
+
+    /// Tasks that are not over, although they have a record.
+    pub fn open(&self) -> u64 {
         let open = [self.retrying, self.reset, self.parked];
-        open.into_iter().fold(self.finished(), u64::saturating_add)
+        open.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Tasks that are over.

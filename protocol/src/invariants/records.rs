@@ -188,8 +188,7 @@ fn status_fault(
         let text = format!("the job is {word}, but a task is scheduled");
         Some(tell(text).of(&one.task).at([one.seq]))
     };
-    let counters = ledger.counters;
-    let open = counters.retrying + counters.reset + counters.parked;
+    let open = ledger.counters.open();
     match status {
         JobStatus::Completed { .. } => live().or_else(scheduled).or_else(|| {
             let text = format!("the job is completed, but {open} tasks are open");

@@ -103,8 +103,7 @@ impl JobCheck {
     }
 
     fn check_status(&mut self, state: &JobState, now: &Now) {
-        let counters = &self.fold.ledger.counters;
-        let open = counters.retrying + counters.reset + counters.parked;
+        let open = self.fold.ledger.counters.open();
         let text = match &state.status {
             JobStatus::Completed { .. } if open > 0 => {
                 format!("the job is completed, but {open} tasks are open")

@@ -173,12 +173,7 @@ pub(super) async fn accounts(
             && accounts.is_short(root, account)
         {
             for (runner, one) in &account.reserved {
-                let records = nats.task_records(&one.job, &one.task).await?.into_iter();
-                to_come.extend(
-                    records
-                        .map(|(_, record)| record)
-                        .find(|record| record.run == Some(*runner)),
-                );
+                to_come.extend(nats.record_of_run(&one.job, &one.task, *runner).await?);
             }
         }
         accounts.judge(root, (account.as_ref(), revision), &to_come, findings);
